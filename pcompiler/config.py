@@ -1,0 +1,140 @@
+"""Settings: frozen dataclasses, read from TOML, checked on the way in. A default exists once, here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pcompiler.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def _require(ok: bool, name: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name} = {value!r} is out of range; it must be {allowed}.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which language model, and where it runs."""
+
+    name: str = "smollm2"
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class CompileConfig:
+    """What to build, and how faithful it has to be to be stored."""
+
+    target: str = "kv"
+    seed: int = 0
+    min_agreement: float | None = None  # share, 0..1
+    max_kl: float | None = None  # nats per answer token
+
+    def __post_init__(self) -> None:
+        a, k = self.min_agreement, self.max_kl
+        _require(a is None or 0 <= a <= 1, "min_agreement", a, "a share from 0 to 1")
+        _require(k is None or k >= 0, "max_kl", k, "a number of nats, 0 or more")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2^63 - 1")
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """How fidelity is measured."""
+
+    self_study: int = 16  # queries that the model writes itself when none are given
+    query_tokens: int = 48  # at most, for such a query
+    answer_tokens: int = 24  # at most, for the teacher's answer to any query
+
+    def __post_init__(self) -> None:
+        for name in ("self_study", "query_tokens", "answer_tokens"):
+            value = getattr(self, name)
+            _require(1 <= value <= 4096, name, value, "an integer from 1 to 4096")
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """Where artifacts are kept, and how hard they are squeezed."""
+
+    path: str = ""  # empty: the user's data folder
+    zstd_level: int = 3
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.zstd_level <= 22, "zstd_level", self.zstd_level, "from 1 to 22")
+
+    @property
+    def folder(self) -> Path:
+        """The store's folder; ``~`` is expanded, the default is the user's data folder."""
+        if self.path:
+            return Path(self.path).expanduser()
+        import platformdirs
+
+        return Path(platformdirs.user_data_dir("pcompiler")) / "store"
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings. TOML sections carry the fields' names: [model], [compile], [probes], [store]."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    compile: CompileConfig = field(default_factory=CompileConfig)
+    probes: ProbeConfig = field(default_factory=ProbeConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """Read a TOML file; what it leaves out keeps its default.
+
+        Raises:
+            ConfigError: not readable, not TOML, an unknown name, or a value out of range.
+        """
+        try:
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+            raise ConfigError(f"cannot read the configuration {path}: {e}") from e
+        sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+        _check_names(data, sections, f"section in {path}")
+        parts = {name: _section(sections[name], data[name], name, path) for name in data}
+        return cls(**parts)
+
+    def fingerprint(self) -> str:
+        """Hash of every setting that changes an artifact's bytes (gates and places do not)."""
+        relevant = {
+            "target": self.compile.target,
+            "seed": self.compile.seed,
+            "probes": dataclasses.asdict(self.probes),
+            "zstd_level": self.store.zstd_level,
+        }
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_names(given: Any, allowed: Any, what: str) -> None:  # noqa: ANN401 - raw TOML
+    unknown = sorted(set(given) - set(allowed))
+    if unknown:
+        raise ConfigError(f"unknown {what}: {', '.join(unknown)}; known: {', '.join(allowed)}.")
+
+
+def _section(kind: Any, values: Any, name: str, path: str | Path) -> Any:  # noqa: ANN401
+    if not isinstance(values, dict):
+        raise ConfigError(f"[{name}] in {path} must be a section, not a value.")
+    defaults = dataclasses.asdict(kind())
+    _check_names(values, defaults, f"setting in [{name}] of {path}")
+    for key, value in values.items():
+        numeric = defaults[key] is None or isinstance(defaults[key], int)
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(defaults[key], int):
+            fits = fits and isinstance(value, int)
+        if not (fits if numeric else isinstance(value, str)):
+            want = "a number" if numeric else "a text"
+            raise ConfigError(f"{name}.{key} = {value!r} in {path} must be {want}.")
+    return kind(**values)

@@ -1,0 +1,84 @@
+"""Picks the device and the dtype once, and keeps the reason. Nobody else asks which device it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pcompiler.errors import DeviceError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where tensors live and in what precision the model runs.
+
+    Attributes:
+        torch: the torch device.
+        dtype: the model's dtype there.
+        reason: why these two, for people.
+    """
+
+    torch: torch.device
+    dtype: torch.dtype
+    reason: str
+
+    def synchronize(self) -> None:
+        """Wait until all queued work on the device is done; free on the CPU."""
+        if self.torch.type == "cuda":
+            torch.cuda.synchronize(self.torch)
+        elif self.torch.type == "mps":
+            torch.mps.synchronize()
+
+    def __str__(self) -> str:
+        return f"{self.torch}, {dtype_name(self.dtype)} ({self.reason})"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``torch.float32`` → ``float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def available() -> list[str]:
+    """The devices that this machine has, best first."""
+    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return [*names, "cpu"]
+
+
+def pick(name: str = "auto", dtype: str = "auto") -> Device:
+    """Choose a device and a dtype.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        DeviceError: the device is not here, or a name is not known; lists those that are.
+    """
+    here = available()
+    asked = here[0] if name == "auto" else "cuda:0" if name == "cuda" else name
+    if asked not in here:
+        raise DeviceError(
+            f"device {name!r} is not available here; this machine has: {', '.join(here)}. "
+            "Choose one of these, or 'auto'."
+        )
+    device = torch.device(asked)
+    why = f"best of {', '.join(here)}" if name == "auto" else "as asked"
+    if dtype == "auto":
+        chosen, precision = _natural_dtype(device)
+    elif dtype in DTYPES:
+        chosen, precision = DTYPES[dtype], "dtype as asked"
+    else:
+        raise DeviceError(f"dtype {dtype!r} is not known; choose auto or {', '.join(DTYPES)}.")
+    return Device(device, chosen, f"{why}; {precision}")
+
+
+def _natural_dtype(device: torch.device) -> tuple[torch.dtype, str]:
+    """bf16 only where the hardware multiplies it natively: Ampere and later."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return torch.bfloat16, "bfloat16 is native here"
+    return torch.float32, "float32, the precision that every device does well"

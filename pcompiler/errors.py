@@ -1,0 +1,66 @@
+"""One exception tree. Every message says what was given, what is allowed, what to do next.
+
+PcompilerError
+├── UserError            exit 2: the caller can mend it
+│   ├── InputError           a prompt, query file or marked-up part that cannot be read
+│   ├── ConfigError          a setting outside its range
+│   ├── DeviceError          a device or dtype that this machine does not have
+│   ├── ModelError           a model that is not there, or is not of a supported family
+│   ├── NotFoundError        an artifact that is not in the store
+│   ├── StoreUnavailable     a store that is locked, read-only or full
+│   └── MismatchError        an artifact of another model, tokenizer or newer format
+├── GateMissed           exit 1: the artifact is less faithful than was asked for
+└── DamageError          exit 3: bytes that are not what was written
+"""
+
+from __future__ import annotations
+
+
+class PcompilerError(Exception):
+    """Base of everything that pcompiler raises on purpose."""
+
+    exit_code = 2
+
+
+class UserError(PcompilerError):
+    """Something the caller gave, or the caller's machine, is in the way."""
+
+
+class InputError(UserError):
+    """A prompt, query file or marked-up part that cannot be read."""
+
+
+class ConfigError(UserError):
+    """A setting outside its range."""
+
+
+class DeviceError(UserError):
+    """A device or dtype that this machine does not have."""
+
+
+class ModelError(UserError):
+    """A model that is not there, or is not of a supported family."""
+
+
+class NotFoundError(UserError):
+    """An artifact that is not in the store."""
+
+
+class StoreUnavailable(UserError):  # noqa: N818 - a state, like BlockingIOError's siblings
+    """A store that is locked, read-only or full."""
+
+
+class MismatchError(UserError):
+    """An artifact made for another model or tokenizer, or by a newer pcompiler."""
+
+
+class GateMissed(PcompilerError):  # noqa: N818 - an outcome, not a fault
+    """The artifact is less faithful than was asked for; it was not stored."""
+
+    exit_code = 1
+
+
+class DamageError(PcompilerError):
+    """Bytes in a store or an artifact file are not what was written."""
+
+    exit_code = 3

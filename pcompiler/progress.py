@@ -1,0 +1,60 @@
+"""Progress bars: on a terminal, for what takes over two seconds; silent when piped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+DELAY_S = 1.0  # a bar that appears only to vanish is noise
+
+
+def bar(total: int, label: str, unit: str = "it") -> Any:  # noqa: ANN401 - tqdm is generic
+    """A tqdm bar with our manners."""
+    hidden = not sys.stderr.isatty()
+    return tqdm(total=total, desc=label, unit=unit, delay=DELAY_S, leave=False, disable=hidden)
+
+
+def stages(label: str, steps: Sequence[tuple[str, Callable[[], object]]]) -> None:
+    """Run named steps in order, with a bar over them."""
+    with tqdm(total=len(steps), desc=label, disable=not sys.stderr.isatty()) as shown:
+        for name, step in steps:
+            shown.set_postfix_str(name)
+            step()
+            shown.update()
+
+
+@contextmanager
+def layers(model: Any, label: str) -> Iterator[None]:  # noqa: ANN401 - a transformers model
+    """A bar that moves as a forward pass goes through the decoder's blocks."""
+    blocks = model.model.layers
+    with bar(len(blocks), label, "layer") as shown:
+
+        def tick(*_: object) -> None:
+            shown.update()
+
+        hooks = [block.register_forward_hook(tick) for block in blocks]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hide transformers' own bars and warnings for a while; its settings are put back."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

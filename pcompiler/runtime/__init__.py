@@ -1,0 +1,1 @@
+"""Running a model after something that stands before the query."""

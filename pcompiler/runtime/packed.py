@@ -1,0 +1,99 @@
+"""Many continuations of one prefix, laid end to end in one row under a block mask.
+
+A batch would copy the prefix's keys for every row; a packed row shares them, needs no padding,
+and runs on the model's ordinary forward pass. Each token sees the prefix and the tokens of its
+own continuation up to itself, at the positions it would have alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.prefix import Prefix
+
+
+class PackedRow:
+    """The growing row. ``rows`` continuations, numbered from 0.
+
+    Args:
+        model: the language model.
+        prefix: what all continuations share.
+        rows: how many there are.
+        room: tokens that are expected in all, to allocate once.
+    """
+
+    def __init__(self, model: LanguageModel, prefix: Prefix, rows: int, room: int = 128) -> None:
+        self._model = model
+        self._cache = prefix.cache(model, room)
+        self._prefix = prefix
+        self._lengths = [0] * rows  # tokens that each continuation has so far
+        self._owner = torch.empty(0, dtype=torch.long)  # (t,) continuation of each cached token
+        self._position = torch.empty(0, dtype=torch.long)  # (t,) position of each cached token
+
+    def extend(
+        self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]
+    ) -> torch.Tensor:
+        """Append tokens to some continuations in one forward pass.
+
+        Args:
+            tokens: new tokens of each continuation in ``rows``.
+            rows: which continuations; each at most once.
+            logits: how many trailing positions of each to return logits for.
+
+        Returns:
+            (Σ logits, vocabulary) logits in order of ``rows``, float32.
+        """
+        owner, position, wanted = [], [], []
+        for new, row, count in zip(tokens, rows, logits, strict=True):
+            start = self._prefix.length + self._lengths[row]
+            owner += [row] * len(new)
+            position += range(start, start + len(new))
+            wanted += range(len(owner) - count, len(owner))
+            self._lengths[row] += len(new)
+        seen = len(self._owner)
+        self._owner = torch.cat([self._owner, torch.tensor(owner)])
+        self._position = torch.cat([self._position, torch.tensor(position)])
+        flat = [token for new in tokens for token in new]
+        device = self._model.device.torch
+        with torch.no_grad():
+            out = self._model.hf(
+                input_ids=self._model.tensor(flat),
+                position_ids=self._position[None, seen:].to(device),
+                attention_mask=self._masks(seen),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(wanted, device=device),
+            )
+        result: torch.Tensor = out.logits[0].float()
+        return result
+
+    def _masks(self, seen: int) -> torch.Tensor | dict[str, torch.Tensor] | None:
+        """The mask in the form that the family takes: none, one, or one for each layer type."""
+        if len(self._lengths) == 1:
+            return None  # plain causal order: leave transformers its fastest kernel
+        config = self._model.hf.config
+        window = getattr(config, "sliding_window", None)
+        kinds = set(getattr(config, "layer_types", None) or ())
+        if self._model.card.family in _MASK_BY_LAYER_TYPE:
+            full = {"full_attention": self._mask(seen, None)}
+            return full | {k: self._mask(seen, window) for k in kinds - {"full_attention"}}
+        return self._mask(seen, window)
+
+    def _mask(self, seen: int, window: int | None) -> torch.Tensor:
+        """(1, 1, new, m + old + new) additive mask."""
+        row, at = self._owner[seen:, None], self._position[seen:, None]
+        own = (row == self._owner) & (self._position <= at)
+        before = torch.arange(self._prefix.kept)
+        visible = torch.cat([torch.ones(len(row), len(before), dtype=torch.bool), own], dim=1)
+        if window is not None:
+            assert self._prefix.kept == self._prefix.length, "a window needs every position"
+            visible &= torch.cat([before, self._position]) > at - window
+        dtype = self._model.device.dtype
+        mask = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+        return mask[None, None].to(self._model.device.torch)
+
+
+_MASK_BY_LAYER_TYPE = ("qwen2", "qwen3", "gemma2", "gemma3_text")

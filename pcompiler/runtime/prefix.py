@@ -1,0 +1,114 @@
+"""What stands before the query: keys and values, and the position that queries go on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from pcompiler import progress
+from pcompiler.model import LanguageModel
+
+ROOM = 128  # positions allocated past a prefix, so that the first steps copy nothing
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A context as the model remembers it.
+
+    Attributes:
+        keys: (L, H_kv, m, d), rotated to their positions; any float dtype.
+        values: (L, H_kv, m, d).
+        length: n, the logical length: the next token is at position n, whatever m is.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    length: int
+
+    @property
+    def kept(self) -> int:
+        """m, the tokens that have keys."""
+        return self.keys.shape[2]
+
+    def cache(self, model: LanguageModel, room: int = ROOM) -> DynamicCache:
+        """A transformers cache that starts with this prefix, in the model's dtype.
+
+        The prefix itself is never written to: each cache has its own copy.
+        """
+        cache = _cache_over(model, *_allocate(model, self.kept + room))
+        for layer, keys, values in zip(cache.layers, self.keys, self.values, strict=True):
+            layer.write(keys[None], values[None])
+        return cache
+
+
+def nothing(model: LanguageModel) -> Prefix:
+    """The prefix of a model that was given no prompt."""
+    card = model.card
+    shape = (card.layers, card.kv_heads, 0, card.head_dim)
+    empty = torch.empty(shape, dtype=model.device.dtype, device=model.device.torch)
+    return Prefix(empty, empty, 0)
+
+
+def prefill(model: LanguageModel, ids: list[int]) -> Prefix:
+    """Run the model over a context once. O(n) projections and O(n²) attention; no logits."""
+    keys, values = _allocate(model, len(ids))
+    cache = _cache_over(model, keys, values)
+    with torch.no_grad(), progress.layers(model.hf, "prefill"):
+        model.hf.model(input_ids=model.tensor(ids), past_key_values=cache, use_cache=True)
+    return Prefix(keys[:, 0], values[:, 0], len(ids))
+
+
+def _allocate(model: LanguageModel, capacity: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values of all layers in one piece each: (L, 1, H_kv, capacity, d)."""
+    card = model.card
+    shape = (card.layers, 1, card.kv_heads, capacity, card.head_dim)
+    keys = torch.empty(shape, dtype=model.device.dtype, device=model.device.torch)
+    return keys, torch.empty_like(keys)
+
+
+def _cache_over(model: LanguageModel, keys: torch.Tensor, values: torch.Tensor) -> DynamicCache:
+    """Full-length layers for every block: sliding windows are left to the attention mask."""
+    cache = DynamicCache()
+    cache.layers = [_RoomyLayer(keys[i], values[i]) for i in range(model.card.layers)]
+    return cache
+
+
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """A DynamicLayer that writes into spare room, where the original copies itself every step."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self.dtype, self.device = keys.dtype, keys.device
+        self._keys, self._values = keys, values
+        self._show(0)
+        self.is_initialized = True
+
+    def write(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Append (1, H_kv, t, d) keys and values, cast to the cache's dtype on the way."""
+        start = self.keys.shape[-2]
+        end = start + keys.shape[-2]
+        if end > self._keys.shape[-2]:
+            self._keys, self._values = _longer(self._keys, end), _longer(self._values, end)
+        self._keys[:, :, start:end].copy_(keys)
+        self._values[:, :, start:end].copy_(values)
+        self._show(end)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any  # noqa: ANN401
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What transformers calls; see ``DynamicLayer.update``."""
+        self.write(key_states, value_states)
+        return self.keys, self.values
+
+    def _show(self, end: int) -> None:
+        self.keys, self.values = self._keys[:, :, :end], self._values[:, :, :end]
+
+
+def _longer(old: torch.Tensor, needed: int) -> torch.Tensor:
+    new = old.new_empty((*old.shape[:2], needed + max(ROOM, needed // 2), old.shape[3]))
+    new[:, :, : old.shape[2]] = old
+    return new

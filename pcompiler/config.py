@@ -23,6 +23,13 @@ def _require(ok: bool, name: str, value: object, allowed: str) -> None:
         raise ConfigError(f"{name} = {value!r} is out of range; it must be {allowed}.")
 
 
+def check_gates(min_agreement: float | None, max_kl: float | None) -> None:
+    """Refuse gates out of range. Raises ConfigError."""
+    a, k = min_agreement, max_kl
+    _require(a is None or 0 <= a <= 1, "min_agreement", a, "a share from 0 to 1")
+    _require(k is None or k >= 0, "max_kl", k, "a number of nats, 0 or more")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Which language model, and where it runs."""
@@ -42,9 +49,7 @@ class CompileConfig:
     max_kl: float | None = None  # nats per answer token
 
     def __post_init__(self) -> None:
-        a, k = self.min_agreement, self.max_kl
-        _require(a is None or 0 <= a <= 1, "min_agreement", a, "a share from 0 to 1")
-        _require(k is None or k >= 0, "max_kl", k, "a number of nats, 0 or more")
+        check_gates(self.min_agreement, self.max_kl)
         _require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2^63 - 1")
 
 
@@ -108,9 +113,8 @@ class Config:
         return cls(**parts)
 
     def fingerprint(self) -> str:
-        """Hash of every setting that changes an artifact's bytes (gates and places do not)."""
+        """Hash of the settings that change an artifact's bytes: not the target, gates or places."""
         relevant = {
-            "target": self.compile.target,
             "seed": self.compile.seed,
             "probes": dataclasses.asdict(self.probes),
             "zstd_level": self.store.zstd_level,

@@ -8,7 +8,9 @@ two processes the second waits for the first.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -127,7 +129,10 @@ def _convert_weights(raw: Path, ready: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(raw, gguf_file=GGUF, dtype=torch.float32)
+    with contextlib.redirect_stderr(io.StringIO()):  # its de-quantizing bar knows no other way
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            raw, gguf_file=GGUF, dtype=torch.float32
+        )
     # transformers refuses to save a model that still looks quantized; its weights no longer are.
     model.hf_quantizer = None
     for mark in ("is_quantized", "quantization_method"):

@@ -12,7 +12,6 @@ from pcompiler.frontend.segment import blocks
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 
 MAX_BYTES = 64 * 2**20
-FORMS = ("auto", "text", "chat")
 BOM = "\ufeff"
 
 
@@ -54,22 +53,17 @@ def _read_file(path: Path) -> bytes:
         raise InputError(f"cannot read {path}: {e.strerror}.") from None
 
 
-def parse(source: str, form: str = "auto") -> Prompt:
+def parse(source: str) -> Prompt:
     """Split a source into segments that tile it exactly.
 
     Args:
-        source: plain text or Markdown, with or without fence markers (see ``fences``), or chat
-            messages: a JSON list of objects with ``role`` and ``content``.
-        form: ``text``, ``chat``, or ``auto``: chat when the source is a JSON list of objects
-            that have a ``role``.
+        source: chat messages, when it is a JSON list of objects with a ``role``; otherwise plain
+            text or Markdown, with or without fence markers (see ``fences``).
 
     Raises:
         InputError: malformed chat messages or fence markers, or no text for the model.
     """
-    if form not in FORMS:
-        raise InputError(f"form {form!r} is not known; choose one of {', '.join(FORMS)}.")
-    is_chat = form == "chat" or (form == "auto" and _looks_like_chat(source))
-    prompt = chat.parse(source) if is_chat else _parse_text(source)
+    prompt = chat.parse(source) if _looks_like_chat(source) else _parse_text(source)
     if not any(m.content.strip() for m in prompt.messages):
         raise InputError("the prompt has no text for the model; there is nothing to compile.")
     if any("\ud800" <= c <= "\udfff" for m in prompt.messages for c in m.content):

@@ -1,0 +1,1 @@
+"""Tensors and bytes, in and out of their stored form."""

@@ -1,0 +1,128 @@
+"""The library's front door: one object that holds the model and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from pcompiler import pipeline
+from pcompiler.config import Config, ModelConfig, StoreConfig
+from pcompiler.frontend import parse
+from pcompiler.ir import Probe
+from pcompiler.model import LanguageModel
+from pcompiler.pipeline import Compiled, Gates, Work
+from pcompiler.session import Session
+from pcompiler.store.artifact import Artifact, Header
+from pcompiler.store.db import Store
+from pcompiler.targets.base import Compilation
+from pcompiler.template import Template
+
+
+class Compiler:
+    """Compiles prompts for one model into one store.
+
+    Args:
+        model: a name (see ``LanguageModel.load``) or a loaded model.
+        device: auto, cpu, cuda, cuda:N or mps; for a model given by name.
+        store: the store's folder, or an open store; the user's data folder by default.
+        config: settings; ``model``, ``device`` and ``store`` go before what it says.
+
+    Example:
+        >>> with Compiler() as compiler:
+        ...     artifact = compiler.compile("You are the desk of a bicycle shop. …").header
+        ...     with compiler.session(artifact) as session:
+        ...         print(session.generate("When do you open?"))
+    """
+
+    def __init__(
+        self,
+        model: str | LanguageModel | None = None,
+        device: str | None = None,
+        store: str | Path | Store | None = None,
+        config: Config | None = None,
+    ) -> None:
+        config = config or Config()
+        if isinstance(model, str) or device is not None:
+            named = ModelConfig(
+                model if isinstance(model, str) else config.model.name,
+                device or config.model.device,
+                config.model.dtype,
+            )
+            config = replace(config, model=named)
+        if isinstance(store, str | Path):
+            config = replace(config, store=StoreConfig(str(store), config.store.zstd_level))
+        self.config = config
+        self.store = store if isinstance(store, Store) else Store(config.store.folder)
+        settings = config.model
+        self.model = (
+            model
+            if isinstance(model, LanguageModel)
+            else LanguageModel.load(settings.name, settings.device, settings.dtype)
+        )
+        self._work: Work | None = None
+
+    def __enter__(self) -> Compiler:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store; the model goes with the object."""
+        self._work = None
+        self.store.close()
+
+    def compile(
+        self,
+        source: str,
+        target: str | None = None,
+        queries: Sequence[str] | None = None,
+        min_agreement: float | None = None,
+        max_kl: float | None = None,
+    ) -> Compiled:
+        """Compile a prompt, or find it compiled already.
+
+        Args:
+            source: plain text, Markdown, or chat messages as JSON.
+            target: kv or text; the configuration's by default.
+            queries: held-out probes; by default the model writes its own.
+            min_agreement: gate, a share from 0 to 1.
+            max_kl: gate, nats per answer token.
+
+        Raises:
+            GateMissed: less faithful than the gates ask for; nothing was stored.
+            UserError: bad input or settings; nothing was stored.
+        """
+        standing = self.config.compile
+        gates = Gates(
+            standing.min_agreement if min_agreement is None else min_agreement,
+            standing.max_kl if max_kl is None else max_kl,
+        )
+        given = tuple(Probe(q) for q in queries) if queries else None
+        work = Work(source, given, self.model, self.config)
+        if work != self._work:  # an equal one has the teacher and its answers at hand
+            self._work = work
+        return pipeline.compile_prompt(self._work, target or standing.target, self.store, gates)
+
+    def session(self, artifact: Compiled | Header | Artifact | str) -> Session:
+        """Attach an artifact: what ``compile`` returned, an artifact, or an id in the store.
+
+        Raises:
+            NotFoundError, MismatchError, DamageError: see ``Store.get`` and ``pipeline.attach``.
+        """
+        if isinstance(artifact, Compiled):
+            artifact = artifact.header
+        if isinstance(artifact, Header):
+            artifact = artifact.id
+        loaded = self.store.get(artifact) if isinstance(artifact, str) else artifact
+        template = Template(self.model.tokenizer, "", loaded.header.before, loaded.header.after)
+        return Session(self.model, pipeline.attach(self.model, loaded), template)
+
+    def full_prompt(self, source: str) -> Session:
+        """A session with the whole prompt in place: what an artifact is compared with."""
+        compilation = Compilation(parse(source), self.model, self.config)
+        return Session(self.model, compilation.teacher, compilation.template)

@@ -1,0 +1,1 @@
+"""One file, one pass: ``run(prompt) -> prompt``. Passes change texts, never sources."""

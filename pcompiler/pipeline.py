@@ -1,0 +1,226 @@
+"""The whole compiler on one screen: source → prompt → target → fidelity → gate → store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from functools import cached_property
+
+from pcompiler import fidelity, probes, targets
+from pcompiler.codec import tensors, zstd
+from pcompiler.config import Config, check_gates
+from pcompiler.errors import GateMissed, MismatchError, ModelError
+from pcompiler.frontend import parse
+from pcompiler.ir import Fidelity, Probe
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.decode import first_token
+from pcompiler.runtime.prefix import Prefix
+from pcompiler.store.artifact import Artifact, Header
+from pcompiler.store.db import Store
+from pcompiler.store.key import artifact_id, content_hash
+from pcompiler.targets.base import Compilation, Target
+
+TTFT_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """One prompt to compile, to one target or several: they share the teacher and its answers.
+
+    Attributes:
+        source: the prompt as it was given.
+        queries: the user's held-out probes; none: the model writes them (self-study).
+        model: for which model.
+        config: with which settings.
+    """
+
+    source: str
+    queries: Sequence[Probe] | None
+    model: LanguageModel
+    config: Config
+
+    @cached_property
+    def compilation(self) -> Compilation:
+        """The parsed prompt with its model."""
+        return Compilation(parse(self.source), self.model, self.config)
+
+    @cached_property
+    def probes(self) -> Sequence[Probe]:
+        """What fidelity is measured on."""
+        return self.queries or probes.self_study(self.compilation)
+
+    @cached_property
+    def reference(self) -> fidelity.Reference:
+        """The teacher's answers to the probes."""
+        return fidelity.reference(self.compilation, self.probes)
+
+    def address(self, target: str) -> str:
+        """The id that this compiles to; costs hashing only."""
+        given = content_hash(probes.to_lines(self.queries)) if self.queries else "self-study"
+        prompt, card = content_hash(self.source), self.model.card
+        return artifact_id(target, prompt, card.fingerprint, self.config.fingerprint(), given)
+
+
+@dataclass(frozen=True)
+class Gates:
+    """How faithful an artifact has to be to be stored; None: not asked for."""
+
+    min_agreement: float | None = None
+    max_kl: float | None = None
+
+    def __post_init__(self) -> None:
+        check_gates(self.min_agreement, self.max_kl)
+
+    def check(self, measured: Fidelity) -> None:
+        """Raise GateMissed, with both figures, for what is less faithful."""
+        low, high = self.min_agreement, self.max_kl
+        if low is not None and measured.agreement < low:
+            raise GateMissed(
+                f"agreement is {measured.agreement:.2%}, below the {low:.2%} asked for; "
+                "not stored. Lower --min-agreement, or compile to kv, which is exact."
+            )
+        if high is not None and measured.kl > high:
+            raise GateMissed(
+                f"KL is {measured.kl:.3g} nats per token, above the {high:.3g} asked for; "
+                "not stored. Raise --max-kl, or compile to kv, which is exact."
+            )
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What ``compile_prompt`` returns.
+
+    Attributes:
+        header: of the artifact, which is now in the store.
+        cached: whether it was there already.
+        elapsed_s: wall seconds of this call.
+    """
+
+    header: Header
+    cached: bool
+    elapsed_s: float
+
+
+def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> Compiled:
+    """Compile a prompt to a target, measure it, and store it if it passes the gates.
+
+    ``timing`` in the header tells building and storing (``compile_s``) from measuring fidelity
+    (``measure_s``), which costs more than the build when there are many probes.
+
+    Raises:
+        GateMissed: less faithful than asked for; nothing was stored.
+        UserError: bad input, or a store that cannot be written; nothing was stored.
+    """
+    clock = Clock()
+    target = _target(target_name, work.model)
+    hit = store.find(work.address(target_name))
+    if hit is not None:
+        gates.check(hit.fidelity)
+        return Compiled(hit, True, clock.elapsed())
+    with clock.lap("compile_s"):
+        built = target.build(work.compilation)
+        raw = tensors.to_bytes(built.tensors)
+        body = zstd.compress(raw, work.config.store.zstd_level)
+    with clock.lap("measure_s"):
+        stored = tensors.from_bytes(zstd.decompress(body, len(raw)))
+        student = target.attach(work.model, stored)
+        measured = fidelity.measure(work.model, student, work.reference)
+    gates.check(measured)
+    with clock.lap("compile_s"):
+        header = _header(work, target_name, built.kept_tokens, measured, body, len(raw))
+        store.put(Artifact(header, body), work.source, probes.to_lines(work.probes))
+    ttft_s = time_to_first_token(work, target, store, header.id)
+    header = replace(header, timing={**clock.laps, "ttft_s": ttft_s})
+    store.annotate(header)
+    return Compiled(header, False, clock.elapsed())
+
+
+def attach(model: LanguageModel, artifact: Artifact) -> Prefix:
+    """Put an artifact in front of the model that it was made for.
+
+    Raises:
+        MismatchError: another model or tokenizer, or a target that is not known here.
+        DamageError: its bytes are not what was written.
+    """
+    header = artifact.header
+    differences = model.card.differences(header.model)
+    if differences:
+        raise MismatchError(
+            f"artifact {header.id} was compiled for {header.model_name!r}, not for {model.name!r}: "
+            f"this model has {'; '.join(differences)}. Compile the prompt again for this model."
+        )
+    return _target(header.target, model).attach(model, artifact.tensors())
+
+
+def time_to_first_token(work: Work, target: Target, store: Store, name: str) -> float:
+    """Seconds from an id in the store to the first answer token; median of a few rounds."""
+    queries = sorted(work.reference.queries, key=len)
+    query = queries[len(queries) // 2]
+    seconds = []
+    for _ in range(TTFT_ROUNDS):
+        start = time.perf_counter()
+        first_token(work.model, target.attach(work.model, store.get(name).tensors()), query)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def _target(name: str, model: LanguageModel) -> Target:
+    target = targets.get(name)
+    if model.card.family not in target.families:
+        raise ModelError(
+            f"target {name} does not work for {model.card.family} models yet; "
+            f"it works for: {', '.join(target.families)}."
+        )
+    return target
+
+
+def _header(
+    work: Work, target: str, kept: int, measured: Fidelity, body: bytes, tensor_bytes: int
+) -> Header:
+    moment = os.environ.get("SOURCE_DATE_EPOCH")  # reproducible builds' clock
+    created = datetime.fromtimestamp(float(moment) if moment else time.time(), tz=timezone.utc)
+    return Header(
+        id=work.address(target),
+        target=target,
+        model_name=work.model.name,
+        model=asdict(work.model.card),
+        config=work.config.fingerprint(),
+        prompt_hash=content_hash(work.source),
+        probes_hash=content_hash(probes.to_lines(work.probes)),
+        probes_from="queries" if work.queries else "self-study",
+        context_tokens=len(work.compilation.context),
+        kept_tokens=kept,
+        before=work.compilation.template.before,
+        after=work.compilation.template.after,
+        fidelity=measured,
+        created=created.isoformat(timespec="seconds"),
+        timing={},
+        body_bytes=len(body),
+        body_sha256=hashlib.sha256(body).hexdigest(),
+        tensor_bytes=tensor_bytes,
+    )
+
+
+class Clock:
+    """Wall seconds by stage; a stage may come back."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    @contextmanager
+    def lap(self, name: str) -> Iterator[None]:
+        """Add the time of a ``with`` block to a stage."""
+        start = time.perf_counter()
+        yield
+        self.laps[name] = self.laps.get(name, 0.0) + time.perf_counter() - start

@@ -1,0 +1,1 @@
+"""Artifacts: their format, their address, and the database that keeps them."""

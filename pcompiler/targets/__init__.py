@@ -1,0 +1,25 @@
+"""What a prompt can be compiled to: name → lazily imported target."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from pcompiler.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pcompiler.targets.base import Target
+
+TARGETS = {"kv": "exact KV cache, 16 bit", "text": "the prompt with less text, nothing else lost"}
+
+
+def get(name: str) -> Target:
+    """The target of this name.
+
+    Raises:
+        ConfigError: no such target; lists those there are.
+    """
+    if name not in TARGETS:
+        raise ConfigError(f"target {name!r} is not known; choose one of: {', '.join(TARGETS)}.")
+    target: Target = import_module(f"pcompiler.targets.{name}").TARGET
+    return target

@@ -1,0 +1,96 @@
+"""The contract of a target, and what every target is given."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+
+from pcompiler.config import Config
+from pcompiler.errors import InputError
+from pcompiler.ir import Prompt
+from pcompiler.model import FAMILIES, LanguageModel
+from pcompiler.runtime.prefix import Prefix, prefill
+from pcompiler.template import Template
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """One prompt on its way through the compiler; what is costly is made once, when first asked for.
+
+    Attributes:
+        prompt: what is compiled.
+        model: for which model.
+        config: with which settings.
+    """
+
+    prompt: Prompt
+    model: LanguageModel
+    config: Config
+
+    @cached_property
+    def template(self) -> Template:
+        """The chat template around the full prompt."""
+        return Template.of(self.model.tokenizer, self.prompt.messages)
+
+    @cached_property
+    def context(self) -> list[int]:
+        """The full prompt's tokens.
+
+        Raises:
+            InputError: they leave no room in the model's window for a query and its answer.
+        """
+        ids, probes = self.template.context_ids(), self.config.probes
+        room = self.model.window - probes.query_tokens - probes.answer_tokens
+        if len(ids) > room:
+            raise InputError(
+                f"the prompt has {len(ids)} tokens; {self.model.name} has a window of "
+                f"{self.model.window}, which leaves {room} beside a query and its answer. "
+                "Shorten the prompt, or use a model with a longer window."
+            )
+        return ids
+
+    @cached_property
+    def teacher(self) -> Prefix:
+        """The model with the full prompt in place."""
+        return prefill(self.model, self.context)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a target made of a prompt.
+
+    Attributes:
+        tensors: everything that ``attach`` needs, by name.
+        kept_tokens: tokens that stand before the query when it is attached.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    kept_tokens: int
+
+
+class Target(ABC):
+    """One way to stand in for a prompt.
+
+    ``attach(model, build(c).tensors)`` stands before the query as ``c.teacher`` would, up to
+    the target's loss. ``build`` changes neither the model nor the prompt, and is deterministic.
+    """
+
+    name: ClassVar[str]
+    families: ClassVar[tuple[str, ...]] = FAMILIES
+
+    @abstractmethod
+    def build(self, compilation: Compilation) -> Built:
+        """Compile. Raises InputError for a prompt that this target cannot take."""
+
+    @abstractmethod
+    def attach(self, model: LanguageModel, tensors: Mapping[str, torch.Tensor]) -> Prefix:
+        """Put the artifact's tensors in front of the model.
+
+        Raises:
+            DamageError: a tensor is missing, or of another shape than the model's.
+        """

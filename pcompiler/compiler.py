@@ -54,7 +54,7 @@ class Compiler:
         if isinstance(store, str | Path):
             config = replace(config, store=StoreConfig(str(store), config.store.zstd_level))
         self.config = config
-        self.store = store if isinstance(store, Store) else Store(config.store.folder)
+        self._store = store if isinstance(store, Store) else None
         settings = config.model
         self.model = (
             model
@@ -63,18 +63,30 @@ class Compiler:
         )
         self._work: Work | None = None
 
+    @property
+    def store(self) -> Store:
+        """The store; opened for writing when first asked for."""
+        if self._store is None:
+            self._store = Store(self.config.store.folder)
+        return self._store
+
     def __enter__(self) -> Compiler:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the store; the model goes with the object."""
         self._work = None
-        self.store.close()
+        if self._store is not None:
+            self._store.close()
+            self._store = None
 
     def compile(
         self,

@@ -1,4 +1,4 @@
-"""Settings: frozen dataclasses, read from TOML, checked on the way in. A default exists once, here."""
+"""Settings: frozen dataclasses, read from TOML and checked. A default exists once, here."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class StoreConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings. TOML sections carry the fields' names: [model], [compile], [probes], [store]."""
+    """All settings; in TOML, the fields are sections: [model], [compile], [probes], [store]."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     compile: CompileConfig = field(default_factory=CompileConfig)

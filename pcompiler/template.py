@@ -52,7 +52,9 @@ class Template:
             return cls(tokenizer, *_cut(tokenizer, chat, _QUERY))
         except TemplateError as refusal:
             if [m.role for m in messages] != ["system"]:
-                raise InputError(f"the model's chat template refuses the messages: {refusal}.") from None
+                raise InputError(
+                    f"the model's chat template refuses the messages: {refusal}."
+                ) from None
         return cls(tokenizer, *_cut(tokenizer, [], f"{messages[0].content}\n\n{_QUERY}"))
 
     def context_ids(self) -> list[int]:
@@ -62,6 +64,10 @@ class Template:
     def query_ids(self, query: str) -> list[int]:
         """Tokens of one query's turn, up to where the answer begins."""
         return self._encode(self.before + query + self.after)
+
+    def query_opening_ids(self, opening: str) -> list[int]:
+        """Tokens of a query's turn that has only begun."""
+        return self._encode(self.before + opening)
 
     def bare_ids(self, query: str) -> list[int]:
         """The query's turn with no prompt before it, led by the model's own first token."""

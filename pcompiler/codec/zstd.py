@@ -1,4 +1,4 @@
-"""zstd frames that carry their size and a checksum, and a decompressor that cannot be made to swell."""
+"""zstd frames with their size and a checksum, and a decompressor that cannot be made to swell."""
 
 from __future__ import annotations
 

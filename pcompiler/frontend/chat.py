@@ -92,9 +92,7 @@ def _segments(raw: str, offset: int, message: int, role: str) -> Iterator[Segmen
     """Segments of one content string; ``raw`` still has its JSON escapes."""
     text, at = _decode(raw)
     for part in fences.split(text):
-        cuts = (
-            [(Kind.MARKUP, 0, len(part.text))] if part.is_marker else list(blocks(part.text))
-        )
+        cuts = [(Kind.MARKUP, 0, len(part.text))] if part.is_marker else list(blocks(part.text))
         for kind, a, b in cuts:
             start, end = at[part.start + a], at[part.start + b]
             shown = "" if part.is_marker else part.text[a:b]

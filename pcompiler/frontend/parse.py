@@ -21,10 +21,8 @@ def read_source(path: str | Path) -> str:
     Raises:
         InputError: missing, a folder, empty, binary, not UTF-8, or over 64 MiB.
     """
-    if str(path) == "-":
-        data = sys.stdin.buffer.read(MAX_BYTES + 1)
-    else:
-        data = _read_file(Path(path))
+    piped = str(path) == "-"
+    data = sys.stdin.buffer.read(MAX_BYTES + 1) if piped else _read_file(Path(path))
     if len(data) > MAX_BYTES:
         raise InputError(f"{path} is over {MAX_BYTES >> 20} MiB; a prompt has to be smaller.")
     if b"\x00" in data:

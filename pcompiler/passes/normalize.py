@@ -26,6 +26,11 @@ def _normalized(segment: Segment) -> str:
     text = segment.text
     if segment.policy is Policy.KEEP or segment.kind not in _PROSE:
         return text
-    for pattern, by in ((_COMMENT, ""), (_LINE_END, ""), (_INNER_BLANKS, " "), (_BLANK_LINES, "\n\n")):
+    for pattern, by in (
+        (_COMMENT, ""),
+        (_LINE_END, ""),
+        (_INNER_BLANKS, " "),
+        (_BLANK_LINES, "\n\n"),
+    ):
         text = pattern.sub(by, text)
     return text

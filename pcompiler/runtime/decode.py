@@ -96,7 +96,7 @@ def score(
         room = sum(map(len, texts))
         row = PackedRow(model, prefix, len(pack), room)
         logits = row.extend(texts, list(range(len(pack))), counts)
-        yield from logits.log_softmax(-1).split(counts)
+        yield from torch.split(logits.log_softmax(-1), counts)
 
 
 def _packs(lengths: Sequence[int]) -> Iterator[list[int]]:

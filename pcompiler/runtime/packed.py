@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
+from pcompiler.families import MASK_BY_LAYER_TYPE
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import Prefix
 
@@ -46,7 +47,9 @@ class PackedRow:
         Returns:
             (Σ logits, vocabulary) logits in order of ``rows``, float32.
         """
-        owner, position, wanted = [], [], []
+        owner: list[int] = []
+        position: list[int] = []
+        wanted: list[int] = []
         for new, row, count in zip(tokens, rows, logits, strict=True):
             start = self._prefix.length + self._lengths[row]
             owner += [row] * len(new)
@@ -57,7 +60,7 @@ class PackedRow:
         self._owner = torch.cat([self._owner, torch.tensor(owner)])
         self._position = torch.cat([self._position, torch.tensor(position)])
         flat = [token for new in tokens for token in new]
-        device = self._model.device.torch
+        device = self._model.device.handle
         with torch.no_grad():
             out = self._model.hf(
                 input_ids=self._model.tensor(flat),
@@ -77,7 +80,7 @@ class PackedRow:
         config = self._model.hf.config
         window = getattr(config, "sliding_window", None)
         kinds = set(getattr(config, "layer_types", None) or ())
-        if self._model.card.family in _MASK_BY_LAYER_TYPE:
+        if self._model.card.family in MASK_BY_LAYER_TYPE:
             full = {"full_attention": self._mask(seen, None)}
             return full | {k: self._mask(seen, window) for k in kinds - {"full_attention"}}
         return self._mask(seen, window)
@@ -92,8 +95,7 @@ class PackedRow:
             assert self._prefix.kept == self._prefix.length, "a window needs every position"
             visible &= torch.cat([before, self._position]) > at - window
         dtype = self._model.device.dtype
-        mask = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
-        return mask[None, None].to(self._model.device.torch)
-
-
-_MASK_BY_LAYER_TYPE = ("qwen2", "qwen3", "gemma2", "gemma3_text")
+        mask = torch.zeros(visible.shape, dtype=dtype).masked_fill_(
+            ~visible, torch.finfo(dtype).min
+        )
+        return mask[None, None].to(self._model.device.handle)

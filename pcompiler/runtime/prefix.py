@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -49,7 +48,7 @@ def nothing(model: LanguageModel) -> Prefix:
     """The prefix of a model that was given no prompt."""
     card = model.card
     shape = (card.layers, card.kv_heads, 0, card.head_dim)
-    empty = torch.empty(shape, dtype=model.device.dtype, device=model.device.torch)
+    empty = torch.empty(shape, dtype=model.device.dtype, device=model.device.handle)
     return Prefix(empty, empty, 0)
 
 
@@ -66,7 +65,7 @@ def _allocate(model: LanguageModel, capacity: int) -> tuple[torch.Tensor, torch.
     """Keys and values of all layers in one piece each: (L, 1, H_kv, capacity, d)."""
     card = model.card
     shape = (card.layers, 1, card.kv_heads, capacity, card.head_dim)
-    keys = torch.empty(shape, dtype=model.device.dtype, device=model.device.torch)
+    keys = torch.empty(shape, dtype=model.device.dtype, device=model.device.handle)
     return keys, torch.empty_like(keys)
 
 
@@ -98,7 +97,11 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self._show(end)
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any  # noqa: ANN401
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        *_: object,
+        **__: object,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What transformers calls; see ``DynamicLayer.update``."""
         self.write(key_states, value_states)

@@ -12,15 +12,16 @@ import torch
 
 from pcompiler.config import Config
 from pcompiler.errors import InputError
+from pcompiler.families import FAMILIES
 from pcompiler.ir import Prompt
-from pcompiler.model import FAMILIES, LanguageModel
+from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import Prefix, prefill
 from pcompiler.template import Template
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """One prompt on its way through the compiler; what is costly is made once, when first asked for.
+    """One prompt on its way through the compiler; what is costly is made once, when asked for.
 
     Attributes:
         prompt: what is compiled.

@@ -34,7 +34,7 @@ class KV(Target):
         want = (card.layers, card.kv_heads, keys.shape[2] if keys.dim() == 4 else 0, card.head_dim)
         if tuple(keys.shape) != want or keys.shape != values.shape or not keys.is_floating_point():
             raise DamageError(f"the artifact's keys have shape {tuple(keys.shape)}, not {want}.")
-        device = model.device.torch
+        device = model.device.handle
         return Prefix(keys.to(device), values.to(device), length=keys.shape[2])
 
 

@@ -1,0 +1,127 @@
+"""Timing: warm-up, rounds, median and spread, wall beside CPU seconds, in one process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pcompiler.device import Device
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a suite runs on.
+
+    Attributes:
+        device: where.
+        rounds: timed repetitions of each figure.
+        quick: fewer probes and rounds.
+    """
+
+    device: Device
+    rounds: int
+    quick: bool
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number.
+
+    Attributes:
+        suite: which suite it is of.
+        name: what it is.
+        value: the median.
+        unit: of value, reference, baseline and spread.
+        better: which direction is good.
+        reference: the published figure, if there is one.
+        baseline: what it is compared with, measured in the same run, if there is one.
+        spread: interquartile range over the rounds.
+        cpu_s: CPU seconds of one round, all threads.
+    """
+
+    suite: str
+    name: str
+    value: float
+    unit: str
+    better: Literal["higher", "lower"]
+    reference: float | None = None
+    baseline: float | None = None
+    spread: float | None = None
+    cpu_s: float | None = None
+
+
+@dataclass
+class Samples:
+    """Wall and CPU seconds of repeated runs of one thing."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def time(self, device: Device, function: Callable[[], object]) -> None:
+        """Run once, timed; the device's queue is drained before and after."""
+        device.synchronize()
+        wall, cpu = time.perf_counter(), time.process_time()
+        function()
+        device.synchronize()
+        self.cpu.append(time.process_time() - cpu)
+        self.wall.append(time.perf_counter() - wall)
+
+    @property
+    def median(self) -> float:
+        """Median wall seconds."""
+        return statistics.median(self.wall)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range of the wall seconds."""
+        return spread(self.wall)
+
+    @property
+    def cpu_median(self) -> float:
+        """Median CPU seconds."""
+        return statistics.median(self.cpu)
+
+
+def spread(values: list[float]) -> float:
+    """Interquartile range; 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return high - low
+
+
+def hardware() -> str:
+    """The machine in words: processor, cores, memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{_processor()}, {cores} cores, {memory:.0f} GiB, {platform.system()}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The checkout's commit, with a mark when the tree differs from it; none in a wheel."""
+    if not (ROOT / ".git").exists():
+        return None
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

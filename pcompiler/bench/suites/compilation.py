@@ -1,0 +1,198 @@
+"""Compile, load, attach and first token for the support desk, beside plain transformers.
+
+What bounds it: a prefill of n tokens costs 2·P·n operations (SmolLM2: P = 134 M, n = 1,105:
+0.3 TFLOP); an artifact costs reading 4·L·H_kv·d = 23 KB a token and one pass over the query.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import DynamicCache
+
+from pcompiler import pipeline, progress, targets
+from pcompiler.bench import reference
+from pcompiler.bench.harness import ROOT, Figure, Samples, Setting, spread
+from pcompiler.config import Config
+from pcompiler.frontend import read_source
+from pcompiler.ir import Probe
+from pcompiler.model import LanguageModel
+from pcompiler.pipeline import Gates, Work
+from pcompiler.queries import read_queries
+from pcompiler.runtime.decode import first_token
+from pcompiler.store.db import Store
+
+QUICK_PROBES = 8
+
+
+def run(setting: Setting) -> list[Figure]:
+    """All figures of the suite."""
+    source = read_source(ROOT / "examples" / "support_desk.md")
+    probes = read_queries(ROOT / "examples" / "support_desk.queries.jsonl")
+    model = LanguageModel.load("smollm2", str(setting.device.handle))
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store") as store:
+        bench = _Bench(setting, model, store, source, probes)
+        with progress.bar(4, "compilation", "part") as shown:
+            parts: tuple[Callable[[], list[Figure]], ...] = (
+                bench.fidelity, bench.compile, bench.first_token, bench.help,
+            )  # fmt: skip
+            figures = []
+            for part in parts:
+                figures += part()
+                shown.update()
+        return figures
+
+
+class _Bench:
+    def __init__(
+        self,
+        setting: Setting,
+        model: LanguageModel,
+        store: Store,
+        source: str,
+        probes: list[Probe],
+    ) -> None:
+        self.setting, self.model, self.store = setting, model, store
+        self.source, self.probes = source, probes
+
+    def fidelity(self) -> list[Figure]:
+        """Compile once with all probes; also the warm-up of everything that follows."""
+        probes = self.probes[:QUICK_PROBES] if self.setting.quick else self.probes
+        work = self._work(probes)
+        done = pipeline.compile_prompt(work, "kv", self.store, Gates())
+        f, tokens = done.fidelity, done.header.context_tokens
+        self.id, self.work = done.id, work
+        measure_s = done.header.timing["measure_s"]
+        return [
+            _figure("agreement with the full prompt", f.agreement * 100, "%", "higher"),
+            _figure("KL", f.kl, "nats/token", "lower", baseline=f.kl_no_prompt),
+            _figure("artifact bytes per token", done.header.size_bytes / tokens, "bytes", "lower"),
+            _figure("measuring fidelity, per probe", measure_s / len(probes), "s", "lower"),
+        ]
+
+    def compile(self) -> list[Figure]:
+        """Prompt text → stored artifact, in turn with a bare transformers prefill."""
+        bare, ratios = Samples(), []
+        built: list[float] = []
+        hits = Samples()
+        for _ in range(self.setting.rounds):
+            bare.time(self.setting.device, lambda: _bare_prefill(self.model, self.work))
+            work = self._work(self.probes[:1])  # timed apart from measuring, which needs a probe
+            done = pipeline.compile_prompt(work, "kv", self.store, Gates())
+            built.append(done.header.timing["compile_s"])
+            ratios.append(built[-1] / bare.wall[-1])
+            hits.time(
+                self.setting.device,
+                lambda w=work: pipeline.compile_prompt(w, "kv", self.store, Gates()),  # type: ignore[misc]
+            )
+            self.store.delete(done.id)
+        return [
+            Figure(
+                "compilation",
+                "compile to kv, storing included",
+                sorted(built)[len(built) // 2],
+                "s",
+                "lower",
+                reference.COMPILE_ALERT_S,
+                bare.median,
+                spread(built),
+            ),
+            _figure(
+                "… over a bare prefill", sorted(ratios)[len(ratios) // 2], "×", "lower",
+                spread=spread(ratios),
+            ),
+            _timed("repeated compile", hits, reference=reference.COMPILE_MEAN_S),
+        ]  # fmt: skip
+
+    def first_token(self) -> list[Figure]:
+        """Store → tensors → cache → first answer token, in turn with the full prompt."""
+        target, device = targets.get("kv"), self.setting.device
+        queries = sorted(self.work.reference.queries, key=len)
+        query = queries[len(queries) // 2]
+        load, attach, artifact, full = Samples(), Samples(), Samples(), Samples()
+        tensors = self.store.get(self.id).tensors()
+
+        def from_store() -> None:
+            stored = self.store.get(self.id).tensors()
+            first_token(self.model, target.attach(self.model, stored), query)
+
+        for _ in range(self.setting.rounds):
+            load.time(device, lambda: self.store.get(self.id).tensors())
+            attach.time(device, lambda: target.attach(self.model, tensors).cache(self.model))
+            artifact.time(device, from_store)
+            full.time(device, lambda: _bare_first_token(self.model, self.work, query))
+        ratios = [f / a for f, a in zip(full.wall, artifact.wall, strict=True)]
+        return [
+            _timed("load from the store", load),
+            _timed("attach", attach),
+            _timed("time to first token, load included", artifact, baseline=full.median),
+            _figure(
+                "… shorter than with the full prompt", sorted(ratios)[len(ratios) // 2], "×",
+                "higher", spread=spread(ratios),
+            ),
+        ]  # fmt: skip
+
+    def help(self) -> list[Figure]:
+        """A whole process: what a user waits for."""
+        walls = []
+        for _ in range(self.setting.rounds):
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "pcompiler", "--help"], check=True, capture_output=True
+            )
+            walls.append(time.perf_counter() - start)
+        median = sorted(walls)[len(walls) // 2]
+        return [_figure("pcompiler --help", median, "s", "lower", spread=spread(walls))]
+
+    def _work(self, probes: list[Probe]) -> Work:
+        return Work(self.source, tuple(probes), self.model, Config())
+
+
+def _bare_prefill(model: LanguageModel, work: Work) -> None:
+    """The same tokens through plain transformers; nothing of pcompiler."""
+    with torch.no_grad():
+        ids = model.tensor(work.compilation.context)
+        model.hf.model(input_ids=ids, past_key_values=DynamicCache(), use_cache=True)
+
+
+def _bare_first_token(model: LanguageModel, work: Work, query: list[int]) -> None:
+    """Prompt and query through plain transformers, up to the first answer token."""
+    with torch.no_grad():
+        ids = model.tensor([*work.compilation.context, *query])
+        cache = DynamicCache()
+        out: Any = model.hf(input_ids=ids, past_key_values=cache, logits_to_keep=1)
+        int(out.logits[0, -1].argmax())
+
+
+def _figure(
+    name: str,
+    value: float,
+    unit: str,
+    better: Literal["higher", "lower"],
+    baseline: float | None = None,
+    spread: float | None = None,
+) -> Figure:
+    return Figure("compilation", name, value, unit, better, None, baseline, spread)
+
+
+def _timed(
+    name: str, samples: Samples, reference: float | None = None, baseline: float | None = None
+) -> Figure:
+    return Figure(
+        suite="compilation",
+        name=name,
+        value=samples.median,
+        unit="s",
+        better="lower",
+        reference=reference,
+        baseline=baseline,
+        spread=samples.spread,
+        cpu_s=samples.cpu_median,
+    )

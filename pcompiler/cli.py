@@ -1,0 +1,197 @@
+"""The command line: arguments in, exit code out. What the commands do is in ``commands``.
+
+Exit codes: 0 done, 1 a gate was missed, 2 the user's mistake, 3 a damaged store or artifact,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from pcompiler import __version__
+from pcompiler.config import Config
+from pcompiler.errors import PcompilerError
+from pcompiler.targets import TARGETS
+
+EPILOG = """\
+examples:
+  pcompiler compile handbook.md --queries questions.jsonl
+  pcompiler run 3f9a1c "When do you open?" --compare
+  pcompiler store list
+
+exit codes: 0 done, 1 a gate was missed, 2 your mistake, 3 damaged bytes, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; no traceback for anything expected."""
+    args = parser().parse_args(argv)
+    try:
+        module, function = args.command
+        code: int = getattr(import_module(f"pcompiler.commands.{module}"), function)(args)
+        return code
+    except PcompilerError as e:
+        return _fail(args, type(e).__name__, str(e), e.exit_code)
+    except KeyboardInterrupt:
+        return _fail(args, "Interrupted", "interrupted; the store is as it was.", 130)
+    except BrokenPipeError:  # `pcompiler store list | head`
+        sys.stderr.close()
+        return 0
+
+
+def _fail(args: argparse.Namespace, kind: str, message: str, code: int) -> int:
+    print(f"pcompiler: {message}", file=sys.stderr)
+    if getattr(args, "json", False):
+        print(json.dumps({"error": kind, "message": message, "exit_code": code}))
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser; defaults are those of the configuration."""
+    root = argparse.ArgumentParser(
+        prog="pcompiler",
+        description="Compile a long prompt once into an artifact that stands in for it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--version", action="version", version=f"pcompiler {__version__}")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    _compile(commands)
+    _run(commands)
+    _verify(commands)
+    _store(commands)
+    _models(commands)
+    bench = _command(
+        commands, "bench", "measure pcompiler itself", "pcompiler bench --device cpu", "bench"
+    )
+    bench.add_argument(
+        "rest", nargs=argparse.REMAINDER, help="see python -m pcompiler.bench --help"
+    )
+    return root
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    example: str,
+    module: str,
+    function: str = "run",
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(command=(module, function))
+    return command
+
+
+def _compile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    c = _command(
+        commands,
+        "compile",
+        "compile a prompt and measure the artifact's fidelity",
+        "pcompiler compile examples/support_desk.md --queries examples/support_desk.queries.jsonl",
+        "compile",
+    )
+    d = Config()
+    c.add_argument("file", help="text, Markdown, or chat messages as JSON; - for stdin")
+    kinds = "; ".join(f"{name}: {what}" for name, what in TARGETS.items())
+    c.add_argument("--target", choices=list(TARGETS), help=f"{kinds} (default {d.compile.target})")
+    c.add_argument("--queries", metavar="FILE", help='held-out probes, JSON lines {"query": "…"}')
+    c.add_argument("--out", metavar="FILE", help="also write the artifact to a file")
+    c.add_argument("--min-agreement", type=float, metavar="A", help="gate: share of tokens, 0..1")
+    c.add_argument("--max-kl", type=float, metavar="K", help="gate: nats per answer token")
+    c.add_argument("--seed", type=int, help=f"of self-study (default {d.compile.seed})")
+    _model_options(c)
+    _common(c)
+
+
+def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    c = _command(
+        commands,
+        "run",
+        "answer a query with an artifact in place of its prompt",
+        'pcompiler run 3f9a1c "When do you open?" --compare',
+        "run",
+    )
+    c.add_argument("artifact", help="an id in the store, the beginning of one, or a file")
+    c.add_argument("query", help="the user's turn")
+    c.add_argument("--compare", action="store_true", help="answer with the full prompt as well")
+    c.add_argument("--prompt", metavar="FILE", help="the prompt, where the store does not have it")
+    c.add_argument("--max-tokens", type=int, default=256, help="answer length (default 256)")
+    c.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    c.add_argument("--seed", type=int, default=0, help="of sampling (default 0)")
+    _model_options(c)
+    _common(c)
+
+
+def _verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    c = _command(
+        commands,
+        "verify",
+        "check an artifact's bytes, its model, and its fidelity anew",
+        "pcompiler verify 3f9a1c",
+        "verify",
+    )
+    c.add_argument("artifact", help="an id in the store, the beginning of one, or a file")
+    c.add_argument("--bytes-only", action="store_true", help="load no model, measure nothing")
+    _model_options(c)
+    _common(c)
+
+
+def _store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    store = commands.add_parser("store", help="list, show, delete or count what is stored")
+    actions = store.add_subparsers(required=True, metavar="ACTION")
+    many = (
+        ("list", "list all artifacts", "pcompiler store list --json"),
+        ("stats", "count artifacts and bytes", "pcompiler store stats"),
+    )
+    one = (
+        ("show", "show all that is known of an artifact", "pcompiler store show 3f9a1c"),
+        ("delete", "delete an artifact", "pcompiler store delete 3f9a1c"),
+    )
+    for name, summary, example in (*many, *one):
+        function = "list_" if name == "list" else name
+        c = _command(actions, name, summary, example, "store", function)
+        if (name, summary, example) in one:
+            c.add_argument("artifact", help="an id, or the beginning of one")
+        if name == "show":
+            c.add_argument("--prompt", action="store_true", help="print the prompt it came from")
+            c.add_argument("--text", action="store_true", help="print a text artifact's text")
+        _common(c)
+
+
+def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    c = _command(
+        commands,
+        "models",
+        "list the models that can be compiled for",
+        "pcompiler models --fetch",
+        "models",
+    )
+    c.add_argument("--fetch", action="store_true", help="fetch and convert the embedded model now")
+    c.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+
+def _model_options(c: argparse.ArgumentParser) -> None:
+    d = Config().model
+    c.add_argument("--model", help=f"{d.name}, a folder, or a hub id (default {d.name})")
+    c.add_argument("--device", help=f"auto, cpu, cuda, cuda:N, mps (default {d.device})")
+
+
+def _common(c: argparse.ArgumentParser) -> None:
+    c.add_argument("--store", metavar="DIR", help="the store's folder (default: the user's)")
+    c.add_argument("--config", metavar="FILE", help="settings, TOML; options go before it")
+    c.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""``pcompiler compile``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from pcompiler.commands import options, output
+from pcompiler.errors import InputError, UserError
+from pcompiler.frontend import parse, read_source
+from pcompiler.queries import read_queries
+from pcompiler.store.db import Store
+from pcompiler.table import seconds
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile a prompt, or find it compiled already."""
+    config = options.config(args)
+    source = read_source(args.file)
+    parse(source)
+    queries = [p.query for p in read_queries(args.queries)] if args.queries else None
+    if args.out:
+        _check_out(Path(args.out))
+    from pcompiler.compiler import Compiler
+
+    with Store(config.store.folder) as store:
+        compiler = Compiler(store=store, config=config)
+        done = compiler.compile(source, queries=queries)
+        if args.out:
+            _write_file(Path(args.out), store.get(done.id).encode())
+    if args.json:
+        output.json_line(
+            {**output.summary(done.header), "cached": done.cached, "elapsed_s": done.elapsed_s}
+        )
+    else:
+        if done.cached:
+            print(f"already compiled, found in {seconds(done.elapsed_s)}\n")
+        print(f"{args.file} → {done.header.target}, artifact {done.id}")
+        print(output.report(done.header))
+        print(f'\ntry it: pcompiler run {done.id[:8]} "your question" --compare')
+    return 0
+
+
+def _check_out(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder; name a file in it.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--out {path}: its folder does not exist; make it first.")
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    """All or nothing: written beside the target, then renamed over it."""
+    try:
+        handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(draft).replace(path)
+        except BaseException:
+            Path(draft).unlink(missing_ok=True)
+            raise
+    except OSError as e:
+        raise UserError(
+            f"cannot write {path}: {e.strerror}. The artifact is in the store; free some space "
+            "or choose another --out, and compile again: it will be a cache hit."
+        ) from None

@@ -1,0 +1,81 @@
+"""What the commands print, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from pcompiler.store.artifact import Header
+from pcompiler.table import nbytes, percent, render, seconds
+
+LIST_COLUMNS = (
+    "artifact",
+    "target",
+    "model",
+    "tokens",
+    "kept",
+    "size",
+    "KL",
+    "agreement",
+    "created",
+)
+
+
+def json_line(value: dict[str, Any]) -> None:
+    """One object on one line: the last line of every ``--json``."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def summary(header: Header) -> dict[str, Any]:
+    """An artifact as ``--json`` tells it; times in seconds."""
+    return {
+        "target": header.target,
+        "artifact": header.id,
+        "model": header.model_name,
+        "context_tokens": header.context_tokens,
+        "kept_tokens": header.kept_tokens,
+        "size_bytes": header.size_bytes,
+        "compile_s": header.timing.get("compile_s"),
+        "measure_s": header.timing.get("measure_s"),
+        "ttft_s": header.timing.get("ttft_s"),
+        "fidelity": asdict(header.fidelity),
+        "created": header.created,
+    }
+
+
+def report(header: Header) -> str:
+    """An artifact for people: sizes, times, and its fidelity between the bounds."""
+    f, t = header.fidelity, header.timing
+    rows = [
+        (f"artifact ({header.target})", f"{f.kl:.3g}", percent(f.agreement)),
+        ("no prompt", f"{f.kl_no_prompt:.3g}", percent(f.agreement_no_prompt)),
+    ]
+    return "\n".join(
+        [
+            f"{header.context_tokens} tokens, {header.kept_tokens} kept; "
+            f"{nbytes(header.size_bytes)}; first token after {seconds(t.get('ttft_s'))}",
+            f"built and stored in {seconds(t.get('compile_s'))}, "
+            f"fidelity measured in {seconds(t.get('measure_s'))}",
+            "",
+            render(("", "KL (nats/token)", "agreement"), rows),
+            f"on {f.answer_tokens} answer tokens of {f.probes} held-out probes "
+            f"({header.probes_from})",
+        ]
+    )
+
+
+def list_row(header: Header) -> tuple[str, ...]:
+    """One row of ``store list``."""
+    f = header.fidelity
+    return (
+        header.id,
+        header.target,
+        header.model_name,
+        str(header.context_tokens),
+        str(header.kept_tokens),
+        nbytes(header.size_bytes),
+        f"{f.kl:.2g}",
+        percent(f.agreement),
+        header.created[:16],
+    )

@@ -1,0 +1,166 @@
+"""A tiny random Llama and a byte tokenizer, built in memory: no network, no download, no GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from pcompiler.compiler import Compiler
+from pcompiler.config import CompileConfig, Config, ProbeConfig, StoreConfig
+from pcompiler.device import pick
+from pcompiler.model import LanguageModel
+from pcompiler.store.db import Store
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SMALL: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.4,  # large enough that the prompt changes the answers
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+    "attention_dropout": 0.0,
+}
+# What makes each family different from Llama, at a size where it shows.
+FAMILY_EXTRAS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"sliding_window": 16},
+    "qwen2": {
+        "use_sliding_window": True,
+        "sliding_window": 16,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+    },
+    "qwen3": {},
+    "gemma": {},
+    "gemma2": {
+        "sliding_window": 16,
+        "query_pre_attn_scalar": 8,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "gemma3_text": {
+        "sliding_window": 16,
+        "query_pre_attn_scalar": 8,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, ChatML markers as special tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {c: i + 2 for i, c in enumerate(alphabet)}
+    vocabulary |= {"<|im_start|>": 0, "<|im_end|>": 1}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        chat_template=CHATML,
+    )
+
+
+def tiny(family: str = "llama", seed: int = 0, **changes: Any) -> LanguageModel:
+    """A random model of a family, in memory."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(family, **(SMALL | FAMILY_EXTRAS[family] | changes))
+    return LanguageModel.from_objects(
+        AutoModelForCausalLM.from_config(config), byte_tokenizer(), pick("cpu"), f"tiny-{family}"
+    )
+
+
+@pytest.fixture(scope="session")
+def model() -> LanguageModel:
+    """A tiny random Llama."""
+    return tiny()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, model: LanguageModel) -> Path:
+    """The same model as a folder, for commands."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    model.hf.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Few and short probes, a store of its own."""
+    return Config(
+        compile=CompileConfig(),
+        probes=ProbeConfig(self_study=3, query_tokens=8, answer_tokens=6),
+        store=StoreConfig(path=str(tmp_path / "store")),
+    )
+
+
+@pytest.fixture
+def store(config: Config) -> Iterator[Store]:
+    """An open, empty store."""
+    with Store(config.store.folder) as opened:
+        yield opened
+
+
+@pytest.fixture
+def compiler(model: LanguageModel, config: Config) -> Iterator[Compiler]:
+    """A compiler for the tiny model."""
+    with Compiler(model=model, config=config) as made:
+        yield made
+
+
+@pytest.fixture
+def cli(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process; returns exit code, standard output, standard error."""
+    from pcompiler.cli import main
+
+    settings = tmp_path / "tiny.toml"
+    settings.write_text(
+        f'[model]\nname = "{model_folder}"\ndevice = "cpu"\n'
+        "[probes]\nself_study = 2\nquery_tokens = 6\nanswer_tokens = 4\n"
+        f'[store]\npath = "{tmp_path / "store"}"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        words = [str(a) for a in arguments]
+        where = 2 if words[0] == "store" else 1
+        try:
+            code = main([*words[:where], "--config", str(settings), *words[where:]])
+        except SystemExit as e:  # argparse's way out
+            code = int(e.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> LanguageModel:
+    """The real embedded model, for tests marked ``model``."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    return LanguageModel.load("smollm2", "cpu")

@@ -16,6 +16,7 @@ from pcompiler import __version__
 from pcompiler.config import Config
 from pcompiler.errors import PcompilerError
 from pcompiler.targets import TARGETS
+from pcompiler.threads import patient_threads
 
 EPILOG = """\
 examples:
@@ -30,6 +31,7 @@ exit codes: 0 done, 1 a gate was missed, 2 your mistake, 3 damaged bytes, 130 in
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; no traceback for anything expected."""
     args = parser().parse_args(argv)
+    patient_threads()
     try:
         module, function = args.command
         code: int = getattr(import_module(f"pcompiler.commands.{module}"), function)(args)

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pcompiler.bench.harness import ROOT, Figure, Setting, commit, hardware
-from pcompiler.bench.report import as_json, as_table
-from pcompiler.bench.suites import SUITES, get
-from pcompiler.device import pick
+from pcompiler.bench import ROOT
+from pcompiler.bench.suites import SUITES
 from pcompiler.errors import InputError, PcompilerError
+from pcompiler.threads import patient_threads
 
 EXAMPLE = "example:\n  python -m pcompiler.bench --device cpu --suite compilation --json out.json"
 
@@ -38,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the suites; exit codes are the command line's."""
     args = parser().parse_args(argv)
+    patient_threads()
     try:
         return _run(args)
     except PcompilerError as e:
@@ -50,17 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
+    from pcompiler.bench.harness import Figure, Setting, commit, hardware
+    from pcompiler.bench.report import as_json, as_table
+    from pcompiler.bench.suites import get
+    from pcompiler.device import pick
+
     device = pick(args.device)
     threads = device.use_threads(args.threads)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    print(f"{device}; {threads} threads\n{hardware()}; commit {commit() or 'unknown'}\n")
+    machine = f"{hardware()}; {device}; {threads} threads"
+    print(f"{machine}; commit {commit() or 'unknown'}\n")
     setting = Setting(device, 3 if args.quick else args.rounds, args.quick)
     figures: list[Figure] = []
     for name in args.suite or SUITES:
         figures += get(name)(setting)
     print(as_table(figures))
     if args.json:
-        text = json.dumps(as_json(figures, device, started), ensure_ascii=False)
+        text = json.dumps(as_json(figures, device, machine, started), ensure_ascii=False)
         print(text) if args.json == "-" else Path(args.json).write_text(text + "\n")
     return 0
 

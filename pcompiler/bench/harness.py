@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from pcompiler.bench import ROOT
 from pcompiler.device import Device
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pcompiler.bench.harness import Figure, commit, hardware
+from pcompiler.bench.harness import Figure, commit
 from pcompiler.device import Device
 from pcompiler.table import nbytes, render, seconds
 
 SCHEMA = 1
 
 
-def as_json(figures: Sequence[Figure], device: Device, started: str) -> dict[str, Any]:
+def as_json(
+    figures: Sequence[Figure], device: Device, hardware: str, started: str
+) -> dict[str, Any]:
     """The stable form; later suites only add figures."""
     return {
         "schema": SCHEMA,
-        "device": str(device),
-        "hardware": hardware(),
+        "device": str(device.handle),
+        "hardware": hardware,
         "commit": commit(),
         "started": started,
         "figures": [asdict(figure) for figure in figures],

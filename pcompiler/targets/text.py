@@ -15,7 +15,7 @@ from pcompiler.template import Template
 
 
 class Text(Target):
-    """Passes over the prompt; the artifact is the remaining context, as text and as tokens."""
+    """Passes over the prompt; the artifact is the remaining context, as text."""
 
     name = "text"
 
@@ -23,18 +23,21 @@ class Text(Target):
         """Normalize, deduplicate, tokenize."""
         prompt = deduplicate.run(normalize.run(compilation.prompt))
         template = Template.of(compilation.model.tokenizer, prompt.messages)
-        ids = template.context_ids()
         text = torch.frombuffer(bytearray(template.context_text.encode()), dtype=torch.uint8)
-        return Built({"context_ids": torch.tensor(ids, dtype=torch.int32), "text": text}, len(ids))
+        return Built({"text": text}, len(template.context_ids()))
 
     def attach(self, model: LanguageModel, tensors: Mapping[str, torch.Tensor]) -> Prefix:
         """Prefill the remaining context."""
-        ids = tensors.get("context_ids")
-        if ids is None or ids.dim() != 1 or not 0 < len(ids) < model.window:
-            raise DamageError("the artifact has no tokens that fit the model's window.")
-        if int(ids.min()) < 0 or int(ids.max()) >= model.card.vocabulary:
-            raise DamageError("the artifact has tokens outside the model's vocabulary.")
-        return prefill(model, ids.tolist())
+        text = tensors.get("text")
+        if text is None or text.dim() != 1 or text.dtype != torch.uint8:
+            raise DamageError("the artifact has no text.")
+        context = text.numpy().tobytes().decode(errors="replace")
+        ids = model.tokenizer.encode(context, add_special_tokens=False)
+        if not 0 < len(ids) < model.window:
+            raise DamageError(
+                f"the artifact's text has {len(ids)} tokens, the window {model.window}."
+            )
+        return prefill(model, ids)
 
 
 TARGET = Text()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from pcompiler.bench.harness import Figure, Setting
+if TYPE_CHECKING:
+    from pcompiler.bench.harness import Figure, Setting
 
 SUITES = ("compilation",)
 

@@ -18,8 +18,8 @@ import torch
 from transformers import DynamicCache
 
 from pcompiler import pipeline, progress, targets
-from pcompiler.bench import reference
-from pcompiler.bench.harness import ROOT, Figure, Samples, Setting, spread
+from pcompiler.bench import ROOT, reference
+from pcompiler.bench.harness import Figure, Samples, Setting, spread
 from pcompiler.config import Config
 from pcompiler.frontend import read_source
 from pcompiler.ir import Probe

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 
 from pcompiler import progress
-from pcompiler.errors import InputError
 from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import score, steps
@@ -61,13 +60,7 @@ def reference(compilation: Compilation, probes: Sequence[Probe]) -> Reference:
     """
     model, template = compilation.model, compilation.template
     limit = compilation.config.probes.answer_tokens
-    queries = [template.query_ids(probe.query) for probe in probes]
-    longest = max(map(len, queries))
-    if len(compilation.context) + longest + limit > model.window:
-        raise InputError(
-            f"a query has {longest} tokens; with the prompt ({len(compilation.context)}) and its "
-            f"answer ({limit}) it passes the window of {model.window}. Shorten it."
-        )
+    queries = compilation.query_ids(probes)
     answers: list[list[int]] = [[] for _ in queries]
     rows: list[list[torch.Tensor]] = [[] for _ in queries]
     with progress.bar(limit, "teacher's answers", "token") as shown:

@@ -145,7 +145,7 @@ class LanguageModel:
 
 
 def _resolve(name: str) -> str:
-    if Path(name).expanduser().is_dir():
+    if name and Path(name).expanduser().is_dir():
         return str(Path(name).expanduser())
     hub_id = name.count("/") == 1 and all(name.split("/")) and not name.startswith((".", "~", "/"))
     if hub_id:

@@ -26,6 +26,7 @@ from pcompiler.self_study import self_study
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
 from pcompiler.store.key import artifact_id, content_hash
+from pcompiler.table import percent
 from pcompiler.targets.base import Compilation, Target
 
 TTFT_ROUNDS = 3
@@ -62,6 +63,10 @@ class Work:
         """The teacher's answers to the probes."""
         return fidelity.reference(self.compilation, self.probes)
 
+    def check(self) -> None:
+        """Refuse a prompt or query that does not fit the model's window, before it is run."""
+        self.compilation.query_ids(self.queries or ())
+
     def address(self, target: str) -> str:
         """The id that this compiles to; costs hashing only."""
         given = content_hash(to_lines(self.queries)) if self.queries else "self-study"
@@ -84,13 +89,13 @@ class Gates:
         low, high = self.min_agreement, self.max_kl
         if low is not None and measured.agreement < low:
             raise GateMissed(
-                f"agreement is {measured.agreement:.2%}, below the {low:.2%} asked for; "
-                "not stored. Lower --min-agreement, or compile to kv, which is exact."
+                f"agreement is {percent(measured.agreement)}, below the {percent(low)} asked for; "
+                "nothing was stored. Lower --min-agreement, or compile to kv, which is exact."
             )
         if high is not None and measured.kl > high:
             raise GateMissed(
                 f"KL is {measured.kl:.3g} nats per token, above the {high:.3g} asked for; "
-                "not stored. Raise --max-kl, or compile to kv, which is exact."
+                "nothing was stored. Raise --max-kl, or compile to kv, which is exact."
             )
 
 
@@ -136,6 +141,7 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         gates.check(hit.fidelity)
         return Compiled(hit, True, clock.elapsed())
     with clock.lap("compile_s"):
+        work.check()
         built = target.build(work.compilation)
         raw = tensors.to_bytes(built.tensors)
         body = zstd.compress(raw, work.config.store.zstd_level)

@@ -93,6 +93,8 @@ def _cut(tokenizer: Any, chat: list[dict[str, str]], query: str) -> tuple[str, s
     whole = render([*chat, {"role": "user", "content": query}], answer=True)
     head = render(chat, answer=False) if chat else ""
     before, _, after = whole.partition(_QUERY)
-    if head and before.startswith(head):
+    # Some templates put the system text into the user's turn; then the context goes on to there.
+    complete = bool(chat) and all(m["content"].strip() in head for m in chat)
+    if complete and before.startswith(head):
         return head, before[len(head) :], after
     return before, "", after

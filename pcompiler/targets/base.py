@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -13,7 +13,7 @@ import torch
 from pcompiler.config import Config
 from pcompiler.errors import InputError
 from pcompiler.families import FAMILIES
-from pcompiler.ir import Prompt
+from pcompiler.ir import Probe, Prompt
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import Prefix, prefill
 from pcompiler.template import Template
@@ -54,6 +54,21 @@ class Compilation:
                 "Shorten the prompt, or use a model with a longer window."
             )
         return ids
+
+    def query_ids(self, probes: Sequence[Probe]) -> list[list[int]]:
+        """Tokens of each probe's turn.
+
+        Raises:
+            InputError: one is too long for the model's window, after the prompt.
+        """
+        queries = [self.template.query_ids(probe.query) for probe in probes]
+        longest, answer = max(map(len, queries), default=0), self.config.probes.answer_tokens
+        if len(self.context) + longest + answer > self.model.window:
+            raise InputError(
+                f"a query has {longest} tokens; with the prompt ({len(self.context)}) and its "
+                f"answer ({answer}) it passes the window of {self.model.window}. Shorten it."
+            )
+        return queries
 
     @cached_property
     def teacher(self) -> Prefix:

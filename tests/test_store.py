@@ -1,0 +1,95 @@
+"""The store keeps what it is given, finds it by id, and says clearly what it does not have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_artifact import make
+
+from pcompiler.errors import NotFoundError, StoreUnavailable
+from pcompiler.store.artifact import Artifact
+from pcompiler.store.db import Store
+from pcompiler.store.key import artifact_id, content_hash
+
+PROMPT, PROBES = "the prompt é😀", '{"query": "x"}\n'
+
+
+def artifact(number: int) -> Artifact:
+    return make(
+        id=f"{number:024x}", prompt_hash=content_hash(PROMPT), probes_hash=content_hash(PROBES)
+    )
+
+
+def test_what_was_put_is_found_with_its_prompt_and_probes(store: Store) -> None:
+    stored = artifact(7)
+    store.put(stored, PROMPT, PROBES)
+    assert store.get(stored.header.id) == stored
+    assert store.find(stored.header.id) == stored.header
+    assert store.source(stored.header.prompt_hash) == PROMPT
+    assert store.probes(stored.header.probes_hash) == PROBES
+    assert store.find("f" * 24) is None
+    assert store.source("f" * 32) is None
+
+
+def test_it_is_there_after_reopening(tmp_path: Path) -> None:
+    with Store(tmp_path / "s") as store:
+        store.put(artifact(1), PROMPT, PROBES)
+    with Store(tmp_path / "s", read_only=True) as store:
+        assert store.get(artifact(1).header.id) == artifact(1)
+
+
+def test_the_beginning_of_an_id_is_enough_when_it_is_the_only_one(store: Store) -> None:
+    first, second = make(id="abcd" + "0" * 20), make(id="abce" + "0" * 20)
+    for a in (first, second):
+        header = replace(
+            a.header, prompt_hash=content_hash(PROMPT), probes_hash=content_hash(PROBES)
+        )
+        store.put(Artifact(header, a.body), PROMPT, PROBES)
+    assert store.header("abcd").id == first.header.id
+    with pytest.raises(NotFoundError, match="no artifact"):
+        store.header("abcf")
+    with pytest.raises(NotFoundError, match="4 to 24"):
+        store.header("abc")
+    store.delete("abce")
+    store.put(Artifact(replace(header, id="abcd" + "1" * 20), second.body), PROMPT, PROBES)
+    with pytest.raises(NotFoundError, match="2 artifacts"):
+        store.header("abcd")
+
+
+def test_headers_are_listed_in_order_and_deleted_ones_are_gone(store: Store) -> None:
+    for number in (3, 1, 2):
+        store.put(artifact(number), PROMPT, PROBES)
+    store.delete(artifact(2).header.id)
+    assert [h.id for h in store.headers()] == [artifact(n).header.id for n in (1, 3)]
+    with pytest.raises(NotFoundError):
+        store.delete(artifact(2).header.id)
+
+
+def test_a_second_writer_is_told_and_a_reader_is_let_in(tmp_path: Path) -> None:
+    with Store(tmp_path / "s") as store:
+        store.put(artifact(1), PROMPT, PROBES)
+        with pytest.raises(StoreUnavailable, match="another process"):
+            Store(tmp_path / "s")
+        with Store(tmp_path / "s", read_only=True) as reader:
+            assert [h.id for h in reader.headers()] == [artifact(1).header.id]
+    with Store(tmp_path / "s") as store:  # the lock goes with the writer
+        assert store.find(artifact(1).header.id)
+
+
+def test_reading_where_there_is_no_store_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="no store"):
+        Store(tmp_path / "none", read_only=True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_address_depends_on_each_of_its_parts() -> None:
+    parts = ["kv", "p", "m", "c", "q"]
+    ids = {artifact_id(*parts)}
+    for i in range(len(parts)):
+        changed = [*parts]
+        changed[i] += "!"
+        ids.add(artifact_id(*changed))
+    assert len(ids) == len(parts) + 1
+    assert artifact_id(*parts) == artifact_id(*parts)

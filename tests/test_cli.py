@@ -135,8 +135,10 @@ def test_options_go_before_the_configuration_file(cli: Cli, prompt: Path, tmp_pa
 
 def test_standard_input_is_a_prompt_too(model_folder: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pcompiler", "compile", "-", "--json"]
-        + ["--model", str(model_folder), "--store", str(tmp_path / "s"), "--device", "cpu"],
+        [
+            *(sys.executable, "-m", "pcompiler", "compile", "-", "--json", "--device", "cpu"),
+            *("--model", str(model_folder), "--store", str(tmp_path / "s")),
+        ],
         input=PROMPT.encode(),
         capture_output=True,
         check=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -14,23 +15,12 @@ from pcompiler.ir import Kind, Policy, Prompt
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
     lambda text: text.strip("\ufeff").strip()
 )
+BLOCKS = """\
+# Heading|You must not.|- item|1. one|| a | b |||---|---||| 1 | 2 ||```python|```|    code|
+{"a": [1, 2]}||  |> quote|a\tb  |é😀\u2028x|Customer: hi|<b>html</b>|[ref]: http://x|***|
+Title|=====|---"""
 LINES = st.lists(
-    st.sampled_from(
-        ["# Heading", "You must not.", "- item", "1. one", "| a | b |", "|---|---|", "| 1 | 2 |"]
-        + [
-            "```python",
-            "```",
-            "    code",
-            '{"a": [1, 2]}',
-            "",
-            "  ",
-            "> quote",
-            "a\tb  ",
-            "é😀\u2028x",
-        ]
-        + ["Customer: hi", "<b>html</b>", "[ref]: http://x", "***", "Title\n====="]
-    ),
-    min_size=1,
+    st.sampled_from([*re.split(r"\|\n?", BLOCKS), "| a | b |", "|---|---|"]), min_size=1
 )
 NEWLINE = st.sampled_from(["\n", "\r\n", "\r"])
 FENCED = """Intro.

@@ -21,7 +21,8 @@ NO_SYSTEM = (  # as Gemma's: no system role, strict turns
 )
 FOLDING = (  # as Mistral's: the system text goes into the last user turn
     "{{ bos_token }}{% for m in messages if m['role'] != 'system' %}[INST] "
-    "{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}\n\n{% endif %}"
+    "{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}\n\n"
+    "{% endif %}"
     "{{ m['content'] }} [/INST]{% endfor %}"
 )
 PROMPT = (Message("system", "You are the desk."),)

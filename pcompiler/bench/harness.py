@@ -45,6 +45,7 @@ class Figure:
         baseline: what it is compared with, measured in the same run, if there is one.
         spread: interquartile range over the rounds.
         cpu_s: CPU seconds of one round, all threads.
+        note: why the reference is out of reach, for the table.
     """
 
     suite: str
@@ -56,6 +57,7 @@ class Figure:
     baseline: float | None = None
     spread: float | None = None
     cpu_s: float | None = None
+    note: str | None = None
 
 
 @dataclass

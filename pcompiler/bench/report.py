@@ -23,14 +23,22 @@ def as_json(
         "hardware": hardware,
         "commit": commit(),
         "started": started,
-        "figures": [asdict(figure) for figure in figures],
+        "figures": [_fields(figure) for figure in figures],
     }
 
 
 def as_table(figures: Sequence[Figure]) -> str:
     """The figures, and how each stands beside its reference and its baseline."""
     columns = ("figure", "ours", "± spread", "cpu", "baseline", "reference", "reached")
-    return render(columns, [_row(figure) for figure in figures])
+    missed = [f for f in figures if f.note and _reached(f) == "no"]
+    notes = [f"\n{figure.name}: {figure.note}" for figure in missed]
+    return render(columns, [_row(figure) for figure in figures]) + "".join(notes)
+
+
+def _fields(figure: Figure) -> dict[str, Any]:
+    fields = asdict(figure)
+    del fields["note"]  # for people; the schema is fixed
+    return fields
 
 
 def _row(figure: Figure) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pcompiler.config import Config
 from pcompiler.errors import DamageError, InputError, MismatchError
 from pcompiler.frontend import read_source
 from pcompiler.store.artifact import Artifact, Header
-from pcompiler.store.db import Store
+from pcompiler.store.db import Store, holds_store
 from pcompiler.store.key import content_hash
 
 MAX_ARTIFACT_BYTES = 16 * 2**30
@@ -42,7 +42,7 @@ def for_artifact(settings: Config, args: argparse.Namespace, header: Header) -> 
 
 def headers(settings: Config) -> list[Header]:
     """All headers of the store; none where there is no store yet."""
-    if not (settings.store.folder / "CURRENT").exists():
+    if not holds_store(settings.store.folder):
         return []
     with Store(settings.store.folder, read_only=True) as store:
         return list(store.headers())
@@ -75,7 +75,7 @@ def probes_of(header: Header, settings: Config) -> str | None:
 
 def _stored(settings: Config, what: str, key: str) -> str | None:
     folder = settings.store.folder
-    if not (folder / "CURRENT").exists():
+    if not holds_store(folder):
         return None
     with Store(folder, read_only=True) as store:
         text: str | None = getattr(store, what)(key)

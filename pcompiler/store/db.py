@@ -28,12 +28,26 @@ from pcompiler.errors import (
     PcompilerError,
     StoreUnavailable,
 )
+from pcompiler.store import journal
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.key import content_hash
 
 FAMILIES = ("artifacts", "tensors", "prompts", "probes")
 BLOCK_CACHE_BYTES = 256 * 2**20  # a handful of exact caches stay hot
 _ID = re.compile(r"[0-9a-f]{4,24}")
+
+
+def holds_store(path: Path) -> bool:
+    """Whether there is a store in this folder.
+
+    Raises:
+        DamageError: there was one, and RocksDB would begin anew over what is left of it.
+    """
+    if (path / "CURRENT").exists():
+        return True
+    if any((*path.glob("*.sst"), *path.glob("*.log"))):
+        raise DamageError(f"the store {path} is damaged: its file CURRENT is missing.")
+    return False
 
 
 class Store:
@@ -50,7 +64,7 @@ class Store:
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self.path = path
-        if read_only and not (path / "CURRENT").exists():
+        if not holds_store(path) and read_only:
             raise StoreUnavailable(f"there is no store at {path}; compile a prompt first.")
         access = (
             rocks.AccessType.read_only(error_if_log_file_exist=False)
@@ -61,6 +75,7 @@ class Store:
         with self._errors():
             if not read_only:
                 path.mkdir(parents=True, exist_ok=True)
+            journal.check(path)
             self._db: Any = rocks.Rdict(
                 str(path), _options(), column_families=families, access_type=access
             )

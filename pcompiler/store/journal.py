@@ -1,0 +1,89 @@
+"""Checks how RocksDB's journals are cut up, since RocksDB trusts two of their fields too far.
+
+MANIFEST-* and *.log are blocks of 32 KiB, each filled with fragments:
+
+    masked CRC-32C (4 bytes) | length n (2) | type (1): whole, first, middle or last | n bytes
+
+RocksDB takes a fragment that ends past the end of the file for what a killed process leaves, and
+silently drops it; and it loops forever on types that it does not expect there. One flipped bit
+does either. All other damage it finds by its checksums.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from pcompiler.errors import DamageError
+
+BLOCK = 32 * 2**10
+_HEAD = struct.Struct("<IHB")
+_TYPES = range(1, 5)
+_CRC_POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
+_MASK = 0xA282EAD8
+
+
+def check(folder: Path) -> None:
+    """Check every journal of a database.
+
+    Raises:
+        DamageError: a fragment whose length or type is not what was written.
+    """
+    for path in (*folder.glob("MANIFEST-*"), *folder.glob("*.log")):
+        try:
+            damaged = _damage(path)
+        except FileNotFoundError:  # a writer beside us is done with it
+            continue
+        if damaged is not None:
+            raise DamageError(
+                f"the store {folder} is damaged: {path.name} does not read on from byte {damaged}."
+            )
+
+
+def _damage(path: Path) -> int | None:
+    """Offset of the first fragment that is wrong, if any. Reads little more than the heads."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        at = 0
+        while at + _HEAD.size <= size:
+            left = BLOCK - at % BLOCK
+            if left < _HEAD.size:  # filler at the end of a block
+                at += left
+                continue
+            file.seek(at)
+            crc, length, kind = _HEAD.unpack(file.read(_HEAD.size))
+            end = at + _HEAD.size + length
+            if (crc, length, kind) == (0, 0, 0):  # never written, up to the end
+                return at if any(file.read()) else None
+            if kind not in _TYPES or length > left - _HEAD.size:
+                return at
+            if end > size:
+                torn = file.read()
+                return at if _ends_within(crc, bytes([kind]) + torn) else None
+            at = end
+    return None
+
+
+def _ends_within(masked: int, data: bytes) -> bool:
+    """Whether some head of ``data`` has this checksum: then it is whole, and its length is not."""
+    rotated = (masked - _MASK) % 2**32
+    wanted = (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
+    return wanted in _checksums(data)
+
+
+def _checksums(data: bytes) -> Iterable[int]:
+    """CRC-32C of each head of ``data``, from one byte on."""
+    table, crc = _table(), 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+        yield crc ^ 0xFFFFFFFF
+
+
+@lru_cache(maxsize=1)
+def _table() -> list[int]:
+    table = list(range(256))
+    for _ in range(8):
+        table = [c >> 1 ^ (_CRC_POLYNOMIAL if c & 1 else 0) for c in table]
+    return table

@@ -1,0 +1,80 @@
+"""The benchmark module: its JSON is stable, its statistics are right, its errors are clear."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pcompiler.bench.__main__ import main
+from pcompiler.bench.harness import Figure, Samples, spread
+from pcompiler.bench.report import as_json, as_table
+from pcompiler.device import pick
+
+FIELDS = {"suite", "name", "value", "unit", "better", "reference", "baseline", "spread", "cpu_s"}
+
+
+def test_the_json_has_the_promised_form() -> None:
+    figures = [Figure("s", "n", 0.5, "s", "lower", reference=1.0)]
+    data = json.loads(json.dumps(as_json(figures, pick("cpu"), "a machine", "2026-01-01")))
+    assert set(data) == {"schema", "device", "hardware", "commit", "started", "figures"}
+    assert (data["schema"], data["device"]) == (1, "cpu")
+    assert set(data["figures"][0]) == FIELDS
+    assert data["figures"][0]["baseline"] is None
+
+
+def test_the_table_says_what_was_reached_and_what_was_missed() -> None:
+    figures = [
+        Figure("s", "faster", 0.5, "s", "lower", reference=1.0),
+        Figure("s", "slower", 2.0, "s", "lower", reference=1.0, note="bounded by physics"),
+        Figure("s", "higher", 3.0, "x", "higher", reference=2.0),
+        Figure("s", "alone", 3.0, "x", "higher"),
+    ]
+    lines = as_table(figures).splitlines()
+    reached = {line.split("  ")[0].removeprefix("s: "): line.split()[-1] for line in lines[2:6]}
+    assert (reached["faster"], reached["slower"], reached["higher"]) == ("yes", "no", "yes")
+    assert reached["alone"] not in ("yes", "no")
+    assert "slower: bounded by physics" in lines[-1]
+
+
+def test_the_spread_is_the_interquartile_range() -> None:
+    assert spread([5.0]) == 0.0
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == 2.0
+
+
+def test_samples_measure_wall_and_cpu_time() -> None:
+    samples = Samples()
+    for _ in range(3):
+        samples.time(pick("cpu"), lambda: sum(range(200_000)))
+    assert len(samples.wall) == 3
+    assert 0 < samples.cpu_median <= samples.median * 1.5 + 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--device", "mps"], "this machine has: "),
+        (["--device", "cpu", "--rounds", "0"], "--rounds"),
+        (["--device", "cpu", "--json", "/no/such/folder/x.json"], "does not exist"),
+    ],
+)
+def test_bad_arguments_exit_2_with_a_sentence(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "mps" in arguments and str(pick("auto").handle) == "mps":
+        pytest.skip("this machine has it")
+    assert main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.model
+def test_the_compilation_suite_runs_and_writes_its_figures(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    assert main(["--device", "cpu", "--suite", "compilation", "--quick", "--json", str(path)]) == 0
+    figures = {f["name"]: f for f in json.loads(path.read_text())["figures"]}
+    assert figures["agreement with the full prompt"]["value"] == 100.0
+    assert figures["KL"]["value"] < 1e-3 < figures["KL"]["baseline"]
+    first = figures["time to first token, load included"]
+    assert 0 < first["value"] < first["baseline"]
+    assert figures["repeated compile"]["value"] < 0.05

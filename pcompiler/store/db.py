@@ -236,7 +236,10 @@ def _translated(error: Exception, path: Path) -> PcompilerError:
             "Free some space, or use another --store."
         )
     if "Read-only" in text or "Permission denied" in text:
-        return StoreUnavailable(f"the store {path} is not writable; use another --store.")
+        return StoreUnavailable(
+            f"the store {path} is not writable, which it has to be even to be read; "
+            "use another --store, or copy it to a writable folder."
+        )
     if isinstance(error, FileExistsError | NotADirectoryError):
         return InputError(f"the store {path} is not a folder; use another --store.")
     damaged = "Corruption" in text or "checksum" in text or (path / "CURRENT").exists()

@@ -1,12 +1,12 @@
-"""Checks how RocksDB's journals are cut up, since RocksDB trusts two of their fields too far.
+"""Checks how RocksDB's journals are cut up, since RocksDB trusts one of their fields too far.
 
 MANIFEST-* and *.log are blocks of 32 KiB, each filled with fragments:
 
     masked CRC-32C (4 bytes) | length n (2) | type (1): whole, first, middle or last | n bytes
 
-RocksDB takes a fragment that ends past the end of the file for what a killed process leaves, and
-silently drops it; and it loops forever on types that it does not expect there. One flipped bit
-does either. All other damage it finds by its checksums.
+RocksDB takes some damaged heads for what a killed process leaves, and silently drops all that
+follows: one flipped bit in a log made a store of six artifacts read as empty. Most other damage
+it finds by its checksums.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ def _damage(path: Path) -> int | None:
                 continue
             file.seek(at)
             crc, length, kind = _HEAD.unpack(file.read(_HEAD.size))
-            end = at + _HEAD.size + length
+            rest = size - at - _HEAD.size  # no more, though a writer may be at it
             if (crc, length, kind) == (0, 0, 0):  # never written, up to the end
-                return at if any(file.read()) else None
+                return at if any(file.read(rest)) else None
             if kind not in _TYPES or length > left - _HEAD.size:
                 return at
-            if end > size:
-                torn = file.read()
-                return at if _ends_within(crc, bytes([kind]) + torn) else None
-            at = end
+            if length > rest:
+                torn = bytes([kind]) + file.read(rest)
+                return at if _ends_within(crc, torn) else None
+            at += _HEAD.size + length
     return None
 
 

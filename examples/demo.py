@@ -27,8 +27,8 @@ PROMPT = HERE / "support_desk.md"
 QUERIES = HERE / "support_desk.queries.jsonl"
 STORE = HERE.parent / ".demo" / "store"
 ASKED = (
-    "How much does it cost to deliver a bike to Vienna and how long does it take?",
-    "what's your phone number?",
+    "hi, are you open on saturday afternoon?",
+    "My frame number starts with KE23. Is it safe to ride to work tomorrow?",
 )
 ROUNDS = 3
 

@@ -11,10 +11,11 @@ import json
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from pcompiler import __version__
-from pcompiler.config import Config
-from pcompiler.errors import PcompilerError
+from pcompiler.config import Config, DecodeConfig
+from pcompiler.errors import ConfigError, PcompilerError
 from pcompiler.targets import TARGETS
 from pcompiler.threads import patient_threads
 
@@ -30,9 +31,10 @@ exit codes: 0 done, 1 a gate was missed, 2 your mistake, 3 damaged bytes, 130 in
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; no traceback for anything expected."""
-    args = parser().parse_args(argv)
+    args = argparse.Namespace(json="--json" in (sys.argv if argv is None else argv))
     patient_threads()
     try:
+        args = parser().parse_args(argv)
         module, function = args.command
         code: int = getattr(import_module(f"pcompiler.commands.{module}"), function)(args)
         return code
@@ -52,9 +54,16 @@ def _fail(args: argparse.Namespace, kind: str, message: str, code: int) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says of a wrong argument what every other error says: one line, and JSON if asked for."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see '{self.prog} --help'.")
+
+
 def parser() -> argparse.ArgumentParser:
     """The argument parser; defaults are those of the configuration."""
-    root = argparse.ArgumentParser(
+    root = _Parser(
         prog="pcompiler",
         description="Compile a long prompt once into an artifact that stands in for it.",
         epilog=EPILOG,
@@ -77,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[_Parser],
     name: str,
     summary: str,
     example: str,
@@ -95,7 +104,7 @@ def _command(
     return command
 
 
-def _compile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
     c = _command(
         commands,
         "compile",
@@ -116,7 +125,7 @@ def _compile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _common(c)
 
 
-def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _run(commands: argparse._SubParsersAction[_Parser]) -> None:
     c = _command(
         commands,
         "run",
@@ -128,14 +137,15 @@ def _run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     c.add_argument("query", help="the user's turn")
     c.add_argument("--compare", action="store_true", help="answer with the full prompt as well")
     c.add_argument("--prompt", metavar="FILE", help="the prompt, where the store does not have it")
-    c.add_argument("--max-tokens", type=int, default=256, help="answer length (default 256)")
-    c.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
-    c.add_argument("--seed", type=int, default=0, help="of sampling (default 0)")
+    d = DecodeConfig()
+    c.add_argument("--max-tokens", type=int, default=d.max_tokens, help="(default %(default)s)")
+    c.add_argument("--temperature", type=float, default=d.temperature, help="0 is greedy (default)")
+    c.add_argument("--seed", type=int, default=d.seed, help="of sampling (default %(default)s)")
     _model_options(c)
     _common(c)
 
 
-def _verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _verify(commands: argparse._SubParsersAction[_Parser]) -> None:
     c = _command(
         commands,
         "verify",
@@ -149,7 +159,7 @@ def _verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _common(c)
 
 
-def _store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _store(commands: argparse._SubParsersAction[_Parser]) -> None:
     store = commands.add_parser("store", help="list, show, delete or count what is stored")
     actions = store.add_subparsers(required=True, metavar="ACTION")
     many = (
@@ -171,7 +181,7 @@ def _store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         _common(c)
 
 
-def _models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _models(commands: argparse._SubParsersAction[_Parser]) -> None:
     c = _command(
         commands,
         "models",

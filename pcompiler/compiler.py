@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from pcompiler import pipeline
+from pcompiler.closing import Closing
 from pcompiler.config import Config, ModelConfig, StoreConfig
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
@@ -20,7 +20,7 @@ from pcompiler.targets.base import Compilation
 from pcompiler.template import Template
 
 
-class Compiler:
+class Compiler(Closing):
     """Compiles prompts for one model into one store.
 
     Args:
@@ -55,6 +55,7 @@ class Compiler:
             config = replace(config, store=StoreConfig(str(store), config.store.zstd_level))
         self.config = config
         self._store = store if isinstance(store, Store) else None
+        self._owns_store = self._store is None
         settings = config.model
         self.model = (
             model
@@ -70,21 +71,10 @@ class Compiler:
             self._store = Store(self.config.store.folder)
         return self._store
 
-    def __enter__(self) -> Compiler:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Close the store; the model goes with the object."""
+        """Close the store, unless it was given open; the model goes with the object."""
         self._work = None
-        if self._store is not None:
+        if self._store is not None and self._owns_store:
             self._store.close()
             self._store = None
 

@@ -68,6 +68,21 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True)
+class DecodeConfig:
+    """How an answer is drawn."""
+
+    max_tokens: int = 256  # at most; less where the model's window ends
+    temperature: float = 0.0  # 0 is greedy
+    top_p: float = 0.95  # share of the probability that is sampled from
+    seed: int = 0  # of the sampling
+
+    def __post_init__(self) -> None:
+        _require(self.max_tokens >= 1, "max_tokens", self.max_tokens, "1 or more")
+        _require(0 <= self.temperature < 100, "temperature", self.temperature, "from 0 to 100")
+        _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
+
+
+@dataclass(frozen=True)
 class StoreConfig:
     """Where artifacts are kept, and how hard they are squeezed."""
 

@@ -16,7 +16,7 @@ from pcompiler import embedded
 from pcompiler.device import Device, dtype_name, pick
 from pcompiler.errors import ModelError
 from pcompiler.families import FAMILIES
-from pcompiler.progress import quiet_transformers
+from pcompiler.progress import quiet_transformers, waiting
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class LanguageModel:
         """
         where = pick(device, dtype)
         source = str(embedded.folder()) if name == embedded.NAME else _resolve(name)
-        with quiet_transformers():
+        with quiet_transformers(), waiting(f"loading {name}"):
             try:
                 _check_family(AutoConfig.from_pretrained(source), name)
                 tokenizer = AutoTokenizer.from_pretrained(source)
@@ -106,7 +106,10 @@ class LanguageModel:
                     source, dtype=where.dtype, use_safetensors=True
                 )
             except (OSError, ValueError) as e:
-                raise ModelError(f"cannot load model {name!r}: {_first_line(e)}") from e
+                raise ModelError(
+                    f"cannot load model {name!r}: {_first_line(e)} Give {embedded.NAME!r}, a local "
+                    "folder with safetensors, or the id of a model that the hub can be asked for."
+                ) from e
         return cls.from_objects(model, tokenizer, where, name)
 
     @classmethod

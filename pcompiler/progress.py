@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,19 @@ def bar(total: int, label: str, unit: str = "it") -> Any:  # noqa: ANN401 - tqdm
     """A tqdm bar with our manners."""
     hidden = not sys.stderr.isatty()
     return tqdm(total=total, desc=label, unit=unit, delay=DELAY_S, leave=False, disable=hidden)
+
+
+@contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """A line on a terminal while something runs that has no parts to count."""
+    shown = sys.stderr.isatty()
+    if shown:
+        tqdm.write(f"{label} …", file=sys.stderr, end="\r")
+    try:
+        yield
+    finally:
+        if shown:
+            tqdm.write(" " * (len(label) + 2), file=sys.stderr, end="\r")
 
 
 def stages(label: str, steps: Sequence[tuple[str, Callable[[], object]]]) -> None:
@@ -47,14 +61,21 @@ def layers(model: Any, label: str) -> Iterator[None]:  # noqa: ANN401 - a transf
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Hide transformers' own bars and warnings for a while; its settings are put back."""
-    from transformers.utils import logging
+    from huggingface_hub.utils import logging as hub_log
+    from transformers.utils import logging as log
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    before, hub_before, bars = (
+        log.get_verbosity(),
+        hub_log.get_verbosity(),
+        log.is_progress_bar_enabled(),
+    )
+    log.set_verbosity(logging.ERROR)
+    hub_log.set_verbosity(logging.ERROR)
+    log.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        log.set_verbosity(before)
+        hub_log.set_verbosity(hub_before)
         if bars:
-            logging.enable_progress_bar()
+            log.enable_progress_bar()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pcompiler import progress
 from pcompiler.errors import InputError
 from pcompiler.ir import Probe
-from pcompiler.runtime.decode import sampler, steps
+from pcompiler.runtime.decode import answer_all, sampler
 from pcompiler.targets.base import Compilation
 
 _OPENINGS = (
@@ -31,15 +30,10 @@ def self_study(compilation: Compilation) -> list[Probe]:
     for attempt in range(_ROUNDS):
         openings = [_OPENINGS[i % len(_OPENINGS)] for i in range(wanted)]
         turns = [compilation.template.query_opening_ids(opening) for opening in openings]
-        written: list[list[int]] = [[] for _ in turns]
         pick = sampler(0.8, 0.9, config.compile.seed + attempt)
-        with progress.bar(length, "self-study", "token") as shown:
-            for step in steps(model, compilation.teacher, turns, length, pick):
-                for row, token in zip(step.rows, step.tokens, strict=True):
-                    written[row].append(token)
-                shown.update()
-        for opening, ids in zip(openings, written, strict=True):
-            rest: str = model.tokenizer.decode(ids, skip_special_tokens=True)
+        written = answer_all(model, compilation.teacher, turns, length, "self-study", pick)
+        for opening, answer in zip(openings, written, strict=True):
+            rest: str = model.tokenizer.decode(answer.tokens, skip_special_tokens=True)
             if rest.strip():  # not just the opening again
                 found[(opening + rest).strip().split("\n\n")[0].strip()] = None
         if len(found) >= wanted:

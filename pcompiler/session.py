@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
+from typing import TYPE_CHECKING, TypedDict
 
+from pcompiler.closing import Closing
+from pcompiler.config import DecodeConfig
 from pcompiler.errors import InputError
 from pcompiler.model import LanguageModel
-from pcompiler.runtime.decode import greedy, sampler, steps
+from pcompiler.runtime.decode import Picker, greedy, sampler, steps
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.template import Template
 
-MAX_TOKENS = 256
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-class Session:
+class DecodeSettings(TypedDict, total=False):
+    """The fields of ``DecodeConfig``; those left out keep their defaults."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+
+
+class Session(Closing):
     """A model with a prefix in place. Every query starts afresh from the prefix.
 
     Args:
@@ -28,62 +40,30 @@ class Session:
         self._prefix: Prefix | None = prefix
         self._template = template
 
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Let go of the prefix's memory; the session cannot be used afterwards."""
         self._prefix = None
 
-    def generate(
-        self,
-        query: str,
-        max_tokens: int = MAX_TOKENS,
-        temperature: float = 0.0,
-        top_p: float = 0.95,
-        seed: int = 0,
-    ) -> str:
+    def generate(self, query: str, **settings: Unpack[DecodeSettings]) -> str:
         """The whole answer; see ``stream``."""
-        return "".join(self.stream(query, max_tokens, temperature, top_p, seed))
+        return "".join(self.stream(query, **settings))
 
-    def stream(
-        self,
-        query: str,
-        max_tokens: int = MAX_TOKENS,
-        temperature: float = 0.0,
-        top_p: float = 0.95,
-        seed: int = 0,
-    ) -> Iterator[str]:
+    def stream(self, query: str, **settings: Unpack[DecodeSettings]) -> Iterator[str]:
         """The answer piece by piece; a piece never ends inside a character.
 
         Args:
             query: the user's turn.
-            max_tokens: length at most; less where the model's window ends.
-            temperature: 0 is greedy.
-            top_p: share of the probability that is sampled from.
-            seed: of the sampling.
+            **settings: ``max_tokens``, ``temperature``, ``top_p``, ``seed``: see ``DecodeConfig``.
 
         Raises:
-            InputError: an empty query, one that does not fit the window, or a setting out of
-                range; before any work.
+            InputError: an empty query, or one that does not fit the window; before any work.
+            ConfigError: a setting out of range; before any work.
         """
+        decode = DecodeConfig(**settings)
         if self._prefix is None:
             raise InputError("this session is closed; open another from the artifact.")
         if not query.strip():
             raise InputError("the query is empty; ask something.")
-        if max_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
-            raise InputError(
-                f"max_tokens={max_tokens} must be 1 or more, temperature={temperature} 0 or more, "
-                f"top_p={top_p} above 0 and at most 1."
-            )
         ids = self._template.query_ids(query)
         room = self.model.window - self._prefix.length - len(ids)
         if room < 1:
@@ -91,11 +71,12 @@ class Session:
                 f"the query has {len(ids)} tokens; after the artifact's {self._prefix.length} only "
                 f"{self.model.window - self._prefix.length} fit the model's window. Shorten it."
             )
-        pick = sampler(temperature, top_p, seed) if temperature > 0 else greedy
-        return self._pieces(
-            step.tokens[0]
-            for step in steps(self.model, self._prefix, [ids], min(max_tokens, room), pick)
-        )
+        pick: Picker = greedy
+        if decode.temperature > 0:
+            pick = sampler(decode.temperature, decode.top_p, decode.seed)
+        length = min(decode.max_tokens, room)
+        decoding = steps(self.model, self._prefix, [ids], length, pick)
+        return self._pieces(step.tokens[0] for step in decoding)
 
     def _pieces(self, tokens: Iterator[int]) -> Iterator[str]:
         seen: list[int] = []

@@ -29,6 +29,7 @@ def make(content: dict[str, torch.Tensor] | None = None, **changes: object) -> A
         prompt_hash="p",
         probes_hash="q",
         probes_from="queries",
+        answer_limit=24,
         context_tokens=3,
         kept_tokens=3,
         before="<",

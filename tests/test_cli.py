@@ -103,6 +103,18 @@ def test_verify_measures_again_what_the_header_says(cli: Cli, compiled: str) -> 
     assert fidelity["measured"] == fidelity["recorded"]  # type: ignore[index, call-overload]
 
 
+def test_verify_measures_as_the_artifact_was_measured(
+    cli: Cli, compiled: str, tmp_path: Path
+) -> None:
+    """Under other settings than those it was compiled with: here, longer answers."""
+    settings = tmp_path / "tiny.toml"
+    settings.write_text(settings.read_text().replace("answer_tokens = 4", "answer_tokens = 9"))
+    code, out, err = cli("verify", compiled, "--json")
+    assert code == 0, err
+    fidelity = last(out)["fidelity"]
+    assert fidelity["measured"] == fidelity["recorded"]  # type: ignore[index, call-overload]
+
+
 def test_the_store_commands_agree_with_each_other(cli: Cli, compiled: str, prompt: Path) -> None:
     text = str(last(cli("compile", prompt, "--target", "text", "--json")[1])["artifact"])
     listed = last(cli("store", "list", "--json")[1])["artifacts"]

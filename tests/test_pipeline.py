@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,12 @@ import pcompiler
 from pcompiler import fidelity
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config
-from pcompiler.errors import ConfigError, GateMissed, InputError, MismatchError
+from pcompiler.errors import ConfigError, GateMissed, InputError, MismatchError, UserError
 from pcompiler.frontend import parse
-from pcompiler.ir import Probe
+from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import score
-from pcompiler.runtime.prefix import nothing, prefill
+from pcompiler.runtime.prefix import Prefix, nothing, prefill
 from pcompiler.self_study import self_study
 from pcompiler.store.artifact import Artifact
 from pcompiler.store.db import Store
@@ -65,14 +66,14 @@ def test_fidelity_is_the_textbooks(model: LanguageModel, config: Config) -> None
     kl, same, tokens = 0.0, 0, 0
     for query, answer in zip(teacher.queries, teacher.answers, strict=True):
         p, q = (
-            next(score(model, prefix, [query], [answer])).double()
+            next(score(model, prefix, [query], [answer.tokens])).double()
             for prefix in (compilation.teacher, student)
         )
-        for i in range(len(answer)):
+        for i in range(len(answer.tokens)):
             pairs = zip(p[i].tolist(), q[i].tolist(), strict=True)
             kl += sum(math.exp(a) * (a - b) for a, b in pairs)
             same += int(p[i].argmax() == q[i].argmax())
-        tokens += len(answer)
+        tokens += len(answer.tokens)
     assert got.kl == pytest.approx(kl / tokens, rel=1e-4)
     assert got.agreement == same / tokens
     assert got.answer_tokens == tokens
@@ -81,6 +82,35 @@ def test_fidelity_is_the_textbooks(model: LanguageModel, config: Config) -> None
     assert itself.agreement == 1.0
     bare = fidelity.compare(model, nothing(model), teacher, "none")  # this template adds no BOS
     assert bare.kl == pytest.approx(got.kl_no_prompt, rel=1e-6)
+
+
+def test_fidelity_does_not_depend_on_how_much_is_kept_or_packed(
+    model: LanguageModel, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured() -> Fidelity:
+        compilation = Compilation(parse(PROMPT), model, config)
+        teacher = fidelity.reference(compilation, [Probe(q) for q in QUERIES])
+        return fidelity.measure(model, prefill(model, compilation.context[:40]), teacher)
+
+    together = measured()
+    monkeypatch.setattr(fidelity, "KEEP_BYTES", 0)
+    monkeypatch.setattr("pcompiler.runtime.decode.DECODE_TOKENS", 1)
+    apart = measured()
+    assert apart.kl == pytest.approx(together.kl, rel=1e-4)
+    assert apart.kl_no_prompt == pytest.approx(together.kl_no_prompt, rel=1e-4)
+    assert (apart.agreement, apart.answer_tokens) == (together.agreement, together.answer_tokens)
+
+
+def test_many_queries_take_no_more_memory_than_few(model: LanguageModel, config: Config) -> None:
+    """All in one row, 1,500 queries would need a mask of gigabytes; they once did."""
+    import resource
+
+    compilation = Compilation(parse(PROMPT), model, config)
+    fidelity.reference(compilation, [Probe(f"When, {i}?") for i in range(50)])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    fidelity.reference(compilation, [Probe(f"When, {i}?") for i in range(1500)])
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 300_000  # KiB; of a tiny model, log-probabilities included
 
 
 def test_a_second_compile_is_a_hit_and_says_so(compiler: Compiler) -> None:
@@ -162,9 +192,9 @@ def test_a_session_answers_as_the_full_prompt_does(compiler: Compiler) -> None:
             want = full.generate(query, max_tokens=12)
             assert session.generate(query, max_tokens=12) == want
             assert "".join(session.stream(query, max_tokens=12)) == want
-        drawn = session.generate("x", 12, temperature=1.0, seed=1)
-        assert drawn == session.generate("x", 12, temperature=1.0, seed=1)
-        assert drawn != session.generate("x", 12, temperature=1.0, seed=2)
+        drawn = session.generate("x", max_tokens=12, temperature=1.0, seed=1)
+        assert drawn == session.generate("x", max_tokens=12, temperature=1.0, seed=1)
+        assert drawn != session.generate("x", max_tokens=12, temperature=1.0, seed=2)
     with pytest.raises(InputError, match="closed"):
         session.generate("x")
 
@@ -192,7 +222,7 @@ def test_a_bad_query_is_refused(
     compiler: Compiler, arguments: dict[str, object], words: str
 ) -> None:
     session = compiler.session(compiler.compile(PROMPT, queries=QUERIES))
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(UserError, match=words):
         session.generate(**arguments)  # type: ignore[arg-type]
 
 
@@ -214,7 +244,7 @@ def test_chat_messages_compile_too(compiler: Compiler) -> None:
     done = compiler.compile(chat, queries=QUERIES)
     assert done.fidelity.agreement == 1.0
     with compiler.session(done) as session, compiler.full_prompt(chat) as full:
-        assert session.generate("Who?", 8) == full.generate("Who?", 8)
+        assert session.generate("Who?", max_tokens=8) == full.generate("Who?", max_tokens=8)
 
 
 def test_the_public_surface_is_this() -> None:
@@ -228,9 +258,27 @@ def test_the_public_surface_is_this() -> None:
         _ = pcompiler.Nonsense
 
 
-def test_a_store_may_be_shared(model: LanguageModel, config: Config, store: Store) -> None:
-    compiler = Compiler(model=model, store=store, config=config)
-    assert store.find(compiler.compile(PROMPT, queries=QUERIES).id)
+def test_a_store_that_was_given_open_stays_open(
+    model: LanguageModel, config: Config, store: Store
+) -> None:
+    with Compiler(model=model, store=store, config=config) as compiler:
+        done = compiler.compile(PROMPT, queries=QUERIES)
+    assert store.find(done.id)
+
+
+def test_compile_time_counts_a_prefill_that_another_target_paid_for(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pcompiler.targets import base
+
+    def slow(model: LanguageModel, ids: list[int]) -> Prefix:
+        time.sleep(0.3)
+        return prefill(model, ids)
+
+    monkeypatch.setattr(base, "prefill", slow)
+    text = compiler.compile(PROMPT, target="text", queries=QUERIES)  # its measuring pays
+    kv = compiler.compile(PROMPT, target="kv", queries=QUERIES)
+    assert text.header.timing["compile_s"] < 0.3 <= kv.header.timing["compile_s"] < 0.6
 
 
 def test_a_half_precision_model_gives_a_half_precision_artifact(config: Config) -> None:

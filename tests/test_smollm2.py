@@ -74,7 +74,7 @@ def test_the_first_token_comes_much_sooner(compiler: Compiler, compiled: Compile
 def test_answers_are_the_full_prompts(compiler: Compiler, compiled: Compiled) -> None:
     with compiler.full_prompt(SOURCE) as full, compiler.session(compiled) as session:
         for query in QUERIES[:2]:
-            assert session.generate(query, 16) == full.generate(query, 16)
+            assert session.generate(query, max_tokens=16) == full.generate(query, max_tokens=16)
 
 
 def test_a_repeated_compile_takes_milliseconds(compiler: Compiler, compiled: Compiled) -> None:
@@ -91,12 +91,11 @@ def test_text_lies_between_the_bounds(compiler: Compiler, compiled: Compiled) ->
     assert text.fidelity.kl_no_prompt == compiled.fidelity.kl_no_prompt
 
 
-def test_self_study_writes_queries_that_differ(smollm2: LanguageModel, compiler: Compiler) -> None:
+def test_self_study_writes_queries_that_differ(compiler: Compiler) -> None:
     done = compiler.compile("You are the desk of a bicycle shop in Freiburg.", target="text")
     probes = compiler.store.probes(done.header.probes_hash) or ""
     queries = [json.loads(line)["query"] for line in probes.splitlines()]
     assert len(set(queries)) == compiler.config.probes.self_study
-    assert smollm2.name == "smollm2"
 
 
 def test_loading_and_hashing_are_quick(smollm2: LanguageModel) -> None:

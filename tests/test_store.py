@@ -78,6 +78,13 @@ def test_a_second_writer_is_told_and_a_reader_is_let_in(tmp_path: Path) -> None:
         assert store.find(artifact(1).header.id)
 
 
+def test_a_mistake_in_the_code_is_not_called_damage(store: Store) -> None:
+    with pytest.raises(AttributeError):
+        store._get("artifacts", 3)  # type: ignore[arg-type]
+    with pytest.raises(ZeroDivisionError), store._errors():
+        _ = 1 / 0
+
+
 def test_reading_where_there_is_no_store_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="no store"):
         Store(tmp_path / "none", read_only=True)

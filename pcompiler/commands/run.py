@@ -45,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _stream(session: Session, args: argparse.Namespace) -> Iterator[str]:
-    return session.stream(args.query, args.max_tokens, args.temperature, seed=args.seed)
+    return session.stream(
+        args.query, max_tokens=args.max_tokens, temperature=args.temperature, seed=args.seed
+    )
 
 
 def _timed(opened: Callable[[], Session], args: argparse.Namespace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from pcompiler.commands import options, output
@@ -57,6 +58,8 @@ def _fidelity(
     if source is None or probes is None:
         result["fidelity"] = "not measured"
         return "fidelity  not measured: this store does not have the prompt and the probes"
+    same = replace(config.probes, answer_tokens=artifact.header.answer_limit)
+    config = replace(config, probes=same)
     work = pipeline.Work(source, tuple(from_lines(probes)), model, config)
     measured = pipeline.remeasure(work, artifact)
     result["fidelity"] = {"recorded": vars(recorded), "measured": vars(measured)}

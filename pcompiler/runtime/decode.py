@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from pcompiler import progress
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.packed import PackedRow
 from pcompiler.runtime.prefix import Prefix
 
-PACK_TOKENS = 640  # tokens in one packed forward pass: long enough to be compute-bound
+# A packed row's mask is quadratic in its tokens, so a row is bounded and there are several.
+PACK_TOKENS = 640  # scored in one forward pass: long enough to be compute-bound
+DECODE_TOKENS = 2048  # decoded side by side, answers included: each step reads the prefix once
 
 Picker = Callable[[torch.Tensor], torch.Tensor]
 
@@ -78,6 +81,56 @@ def steps(
         logits = packed.extend([[t] for _, t in going], rows, [1] * len(rows))
 
 
+@dataclass
+class Answer:
+    """One query's answer.
+
+    Attributes:
+        tokens: its tokens, the stop token included.
+        log_p: (T, V) log-probabilities behind them, float32; only if they were asked for.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    log_p: torch.Tensor | None = None
+
+
+def answer_all(
+    model: LanguageModel,
+    prefix: Prefix,
+    queries: Sequence[Sequence[int]],
+    max_tokens: int,
+    label: str,
+    pick: Picker = greedy,
+    keep_log_p: bool = False,
+) -> list[Answer]:
+    """Answer any number of queries, as many side by side as ``DECODE_TOKENS`` allows.
+
+    Args:
+        model: the language model.
+        prefix: what stands before every query.
+        queries: token ids of each query.
+        max_tokens: answer length at most.
+        label: of the progress bar.
+        pick: logits → tokens.
+        keep_log_p: keep 4·T·V bytes an answer.
+    """
+    answers = [Answer() for _ in queries]
+    packs = list(_packs([len(q) + max_tokens for q in queries], DECODE_TOKENS))
+    with progress.bar(len(packs) * max_tokens, label, "token") as shown:
+        for pack in packs:
+            rows: list[list[torch.Tensor]] = [[] for _ in pack]
+            for step in steps(model, prefix, [queries[i] for i in pack], max_tokens, pick):
+                for row, token, logits in zip(step.rows, step.tokens, step.logits, strict=True):
+                    answers[pack[row]].tokens.append(token)
+                    if keep_log_p:
+                        rows[row].append(logits.log_softmax(-1))
+                shown.update()
+            if keep_log_p:
+                for i, kept in zip(pack, rows, strict=True):
+                    answers[i].log_p = torch.stack(kept)
+    return answers
+
+
 def first_token(model: LanguageModel, prefix: Prefix, query: Sequence[int]) -> int:
     """The first answer token: what time to first token waits for."""
     return next(steps(model, prefix, [query], 1)).tokens[0]
@@ -90,7 +143,8 @@ def score(
     answers: Sequence[Sequence[int]],
 ) -> Iterator[torch.Tensor]:
     """Log-probabilities over each answer's positions: one (T_i, V) tensor a query, in order."""
-    for pack in _packs([len(q) + len(a) for q, a in zip(queries, answers, strict=True)]):
+    lengths = [len(q) + len(a) for q, a in zip(queries, answers, strict=True)]
+    for pack in _packs(lengths, PACK_TOKENS):
         texts = [[*queries[i], *answers[i][:-1]] for i in pack]
         counts = [len(answers[i]) for i in pack]
         room = sum(map(len, texts))
@@ -99,11 +153,12 @@ def score(
         yield from torch.split(logits.log_softmax(-1), counts)
 
 
-def _packs(lengths: Sequence[int]) -> Iterator[list[int]]:
+def _packs(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Numbers of consecutive texts that are ``limit`` tokens together, or one that is longer."""
     pack: list[int] = []
     size = 0
     for i, length in enumerate(lengths):
-        if pack and size + length > PACK_TOKENS:
+        if pack and size + length > limit:
             yield pack
             pack, size = [], 0
         pack.append(i)

@@ -48,6 +48,7 @@ class Header:
         prompt_hash: content hash of the prompt's source.
         probes_hash: content hash of the probes that fidelity was measured on.
         probes_from: "queries" or "self-study".
+        answer_limit: tokens of an answer at most, when fidelity was measured.
         context_tokens: tokens of the full prompt, template included.
         kept_tokens: tokens that the artifact keeps.
         before: what the chat template puts between the context and a query.
@@ -69,6 +70,7 @@ class Header:
     prompt_hash: str
     probes_hash: str
     probes_from: str
+    answer_limit: int
     context_tokens: int
     kept_tokens: int
     before: str

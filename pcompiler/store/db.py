@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import rocksdict as rocks
 
+from pcompiler.closing import Closing
 from pcompiler.errors import (
     DamageError,
     InputError,
@@ -50,7 +50,7 @@ def holds_store(path: Path) -> bool:
     return False
 
 
-class Store:
+class Store(Closing):
     """A store of artifacts. Use as a context manager; one writer, any number of readers.
 
     Args:
@@ -80,17 +80,6 @@ class Store:
                 str(path), _options(), column_families=families, access_type=access
             )
             self._families: Any = {name: self._db.get_column_family(name) for name in FAMILIES}
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the files and the lock; the lock lasts while a family object lives."""
@@ -218,9 +207,9 @@ class Store:
         """RocksDB raises bare exceptions: tell by their text what the user can do."""
         try:
             yield
-        except (PcompilerError, GeneratorExit, AssertionError):
-            raise
         except Exception as e:
+            if type(e) is not Exception and not isinstance(e, OSError):
+                raise  # ours, or a mistake in the code: not RocksDB's
             raise _translated(e, self.path) from e
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -32,6 +33,7 @@ class Compilation:
     prompt: Prompt
     model: LanguageModel
     config: Config
+    _prefill_seconds: list[float] = field(default_factory=list, repr=False, compare=False)
 
     @cached_property
     def template(self) -> Template:
@@ -73,7 +75,15 @@ class Compilation:
     @cached_property
     def teacher(self) -> Prefix:
         """The model with the full prompt in place."""
-        return prefill(self.model, self.context)
+        start = time.perf_counter()
+        prefix = prefill(self.model, self.context)
+        self._prefill_seconds.append(time.perf_counter() - start)
+        return prefix
+
+    @property
+    def prefill_s(self) -> float:
+        """Seconds that the teacher's prefill took; 0 while it has not been done."""
+        return sum(self._prefill_seconds)
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,7 @@ class Target(ABC):
 
     name: ClassVar[str]
     families: ClassVar[tuple[str, ...]] = FAMILIES
+    uses_teacher: ClassVar[bool] = False  # whether build runs the model over the full prompt
 
     @abstractmethod
     def build(self, compilation: Compilation) -> Built:

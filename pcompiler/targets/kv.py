@@ -17,6 +17,7 @@ class KV(Target):
     """Prefill once, keep keys and values: 4·L·H_kv·d bytes a token (SmolLM2-135M: 23,040)."""
 
     name = "kv"
+    uses_teacher = True
 
     def build(self, compilation: Compilation) -> Built:
         """One prefill, then a rounding of its keys and values."""

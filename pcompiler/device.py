@@ -47,6 +47,11 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def float64_home(device: torch.device) -> torch.device:
+    """Where float64 is nearest: the device itself, or the CPU beside one that has none (MPS)."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def available() -> list[str]:
     """The devices that this machine has, best first."""
     names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]

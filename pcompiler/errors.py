@@ -8,7 +8,8 @@ PcompilerError
 │   ├── ModelError           a model that is not there, or is not of a supported family
 │   ├── NotFoundError        an artifact that is not in the store
 │   ├── StoreUnavailable     a store that is locked, read-only or full
-│   └── MismatchError        an artifact of another model, tokenizer or newer format
+│   ├── MismatchError        an artifact of another model, tokenizer or newer format
+│   └── SolveError           a linear system that has no finite, unique solution
 ├── GateMissed           exit 1: the artifact is less faithful than was asked for
 └── DamageError          exit 3: bytes that are not what was written
 """
@@ -52,6 +53,10 @@ class StoreUnavailable(UserError):  # noqa: N818 - a state, like BlockingIOError
 
 class MismatchError(UserError):
     """An artifact made for another model or tokenizer, or by a newer pcompiler."""
+
+
+class SolveError(UserError):
+    """A linear system that has no finite, unique solution in the precision that there is."""
 
 
 class GateMissed(PcompilerError):  # noqa: N818 - an outcome, not a fault

@@ -17,6 +17,7 @@ LAYERS = (
     ("device", "progress", "embedded", "codec"),
     ("model", "template"),
     ("frontend", "passes", "queries", "runtime"),
+    ("dynamics",),
     ("store",),
     ("targets",),
     ("fidelity", "self_study"),

@@ -82,6 +82,12 @@ class System:
         """In float64, on the CPU where the device has none."""
         return self.to(torch.float64, float64_home(self.rhs.device))
 
+    def unit_diagonal(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """D^-½ A D^-½ (k, k), D^-½ B (k, d) and D^½ (k, 1), D = diag A; where D is 0 it is left."""
+        diagonal = self.matrix.diagonal()
+        root = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).sqrt()[:, None]
+        return self.matrix / root / root.T, self.rhs / root, root
+
     def residual(self, x: torch.Tensor) -> float:
         """‖AX − B‖_F / ‖B‖_F in float64; 0 where B and X are 0. Costs 2·k²·d operations."""
         exact = self.double()

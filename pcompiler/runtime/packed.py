@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import torch
 
-from pcompiler.families import MASK_BY_LAYER_TYPE
 from pcompiler.model import LanguageModel
+from pcompiler.runtime.masks import for_family
 from pcompiler.runtime.prefix import Prefix
 
 
@@ -77,16 +77,10 @@ class PackedRow:
         """The mask in the form that the family takes: none, one, or one for each layer type."""
         if len(self._lengths) == 1:
             return None  # plain causal order: leave transformers its fastest kernel
-        config = self._model.hf.config
-        window = getattr(config, "sliding_window", None)
-        kinds = set(getattr(config, "layer_types", None) or ())
-        if self._model.card.family in MASK_BY_LAYER_TYPE:
-            full = {"full_attention": self._mask(seen, None)}
-            return full | {k: self._mask(seen, window) for k in kinds - {"full_attention"}}
-        return self._mask(seen, window)
+        return for_family(self._model, lambda window: self._visible(seen, window))
 
-    def _mask(self, seen: int, window: int | None) -> torch.Tensor:
-        """(1, 1, new, m + old + new) additive mask."""
+    def _visible(self, seen: int, window: int | None) -> torch.Tensor:
+        """(new, m + old + new): which keys each new token sees."""
         row, at = self._owner[seen:, None], self._position[seen:, None]
         own = (row == self._owner) & (self._position <= at)
         before = torch.arange(self._prefix.kept)
@@ -94,8 +88,4 @@ class PackedRow:
         if window is not None:
             assert self._prefix.kept == self._prefix.length, "a window needs every position"
             visible &= torch.cat([before, self._position]) > at - window
-        dtype = self._model.device.dtype
-        mask = torch.zeros(visible.shape, dtype=dtype).masked_fill_(
-            ~visible, torch.finfo(dtype).min
-        )
-        return mask[None, None].to(self._model.device.handle)
+        return visible

@@ -1,0 +1,28 @@
+"""Reduced-rank regression: the best rank-r stand-in for a fitted map, on the inputs it is for."""
+
+from __future__ import annotations
+
+import torch
+
+
+def truncate(
+    weights: torch.Tensor, gram: torch.Tensor, rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Project the fitted outputs U·X on the top r eigenvectors of their covariance Xᵀ G X.
+
+    The best rank-r map for ‖U·X − U·X_r‖_F (Eckart-Young on the outputs), where a plain SVD of X
+    is the best for inputs that are white (Izenman 1975).
+
+    Args:
+        weights: (k, d), X, a solution of the ridge problem.
+        gram: (k, k), G = UᵀU.
+        rank: r, 1 or more; above min(k, d) it keeps all.
+
+    Returns:
+        a (r, k) and b (d, r) with X_r = (b a)ᵀ: outputs are ``(u @ a.T) @ b.T``. b is orthonormal.
+    """
+    assert rank >= 1, "a rank is 1 or more"
+    covariance = weights.T @ (gram @ weights)
+    _, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)  # ascending
+    top = vectors[:, -min(rank, *weights.shape) :].flip(1)
+    return (weights @ top).T.contiguous(), top.contiguous()

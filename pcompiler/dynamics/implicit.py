@@ -25,6 +25,7 @@ from pcompiler.dynamics.states import padded, run, watching
 from pcompiler.errors import InputError
 from pcompiler.model import LanguageModel
 
+_TINY = torch.finfo(torch.float32).tiny
 CHUNK_TOKENS = 8192  # of one forward pass: bounds memory when there are thousands of contexts
 
 
@@ -48,6 +49,17 @@ class LayerUpdate:
     def size_bytes(self) -> int:
         """Bytes of the three factors."""
         return sum(t.numel() * t.element_size() for t in (self.shift, self.inputs, self.bias))
+
+    def room_for(self, rows: int) -> LayerUpdate:
+        """An unwritten update of more rows, so that chunks are not held twice."""
+        one, two, three = (
+            t.new_empty((rows, *t.shape[1:])) for t in (self.shift, self.inputs, self.bias)
+        )
+        return LayerUpdate(one, two, three)
+
+    def write(self, rows: slice, part: LayerUpdate) -> None:
+        """Put another update's rows into these."""
+        self.shift[rows], self.inputs[rows], self.bias[rows] = part.shift, part.inputs, part.bias
 
     def right(self) -> torch.Tensor:
         """(B, q, d), z/‖z‖²; zero where z is, as the token then needs no update."""
@@ -89,16 +101,14 @@ def exact_updates(
     longest = max(map(len, rows), default=0)
     chunk = max(CHUNK_TOKENS // max(longest, 1), 1)
     width = padded(model, query_ids).shape[1]
-    parts = [
-        _solve(model, rows[i : i + chunk], query_ids[i : i + chunk], width)
-        for i in range(0, len(rows), chunk)
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    return [
-        LayerUpdate(*(torch.cat([getattr(u, f) for u in layer]) for f in _FACTORS))
-        for layer in zip(*parts, strict=True)
-    ]
+    whole: list[LayerUpdate] = []
+    for start in range(0, len(rows), chunk):
+        here = slice(start, start + chunk)
+        part = _solve(model, rows[here], query_ids[here], width)
+        whole = whole or [update.room_for(len(rows)) for update in part]
+        for update, piece in zip(whole, part, strict=True):
+            update.write(here, piece)
+    return whole
 
 
 @contextmanager
@@ -177,7 +187,3 @@ def _solve(
         run(model, padded(model, rows))
     ids = padded(model, [*queries, [0] * width])[:-1]
     return solve_blocks(model, ids, targets, valid[..., None])
-
-
-_TINY = torch.finfo(torch.float32).tiny
-_FACTORS = ("shift", "inputs", "bias")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pcompiler.bench.harness import Figure, Setting
 
-SUITES = ("compilation",)
+SUITES = ("compilation", "weight_dynamics")
 
 
 def get(name: str) -> Callable[[Setting], list[Figure]]:

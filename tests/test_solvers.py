@@ -204,3 +204,14 @@ def test_truncation_beats_a_plain_svd_and_loses_nothing_at_full_rank() -> None:
     assert losses == sorted(losses, reverse=True)
     a, b = truncate(x, gram, 99)
     torch.testing.assert_close((b @ a).T, x, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_solution_too_large_for_fp32_is_never_returned_as_inf(name: str) -> None:
+    gram, rhs = problem()
+    try:
+        solution = SOLVERS[name](gram * 1e-15, rhs * 1e28, 0.1)
+    except SolveError:
+        return
+    assert not solution.converged
+    assert bool(solution.x.isfinite().all())

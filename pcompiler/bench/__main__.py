@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default auto)")
     p.add_argument("--threads", type=int, help="CPU threads (default: one for each core)")
     p.add_argument("--rounds", type=int, default=5, help="timed repetitions (default 5)")
-    p.add_argument("--quick", action="store_true", help="3 rounds and 8 probes")
+    p.add_argument("--quick", action="store_true", help="fewer rounds, probes and contexts")
     p.add_argument("--json", metavar="FILE", help="write the figures as JSON; - prints them last")
     return p
 

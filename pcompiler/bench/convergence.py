@@ -87,7 +87,8 @@ class Run:
 
 def text_activations(model: LanguageModel, study: Study) -> Activations:
     """Rows of real text for the longest context of a study."""
-    ids = model.tokenizer.encode(real_text(), add_special_tokens=False, verbose=False)
+    text = real_text()[: 12 * max(study.contexts)]  # a token has 4 characters or so
+    ids = model.tokenizer.encode(text, add_special_tokens=False, verbose=False)
     return collect(model, ids[: max(study.contexts)], study.layer)
 
 

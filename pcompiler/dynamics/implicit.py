@@ -185,5 +185,4 @@ def _solve(
     targets: list[tuple[torch.Tensor, torch.Tensor]] = []
     with watching(model, lambda _, r, z: targets.append((r[batch, columns], z[batch, columns]))):
         run(model, padded(model, rows))
-    ids = padded(model, [*queries, [0] * width])[:-1]
-    return solve_blocks(model, ids, targets, valid[..., None])
+    return solve_blocks(model, padded(model, queries, width), targets, valid[..., None])

@@ -35,8 +35,15 @@ def watching(model: LanguageModel, see: See) -> Iterator[None]:
         yield
 
 
-def padded(model: LanguageModel, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    """(rows, longest) ids, filled up on the right, where no real token can see.
+def padded(
+    model: LanguageModel, rows: Sequence[Sequence[int]], width: int | None = None
+) -> torch.Tensor:
+    """(rows, width) ids, filled up on the right, where no real token can see.
+
+    Args:
+        model: the language model.
+        rows: token ids.
+        width: at least the longest row, which it is by default.
 
     Raises:
         InputError: no rows, an empty row, or one that is longer than the model's window.
@@ -49,7 +56,7 @@ def padded(model: LanguageModel, rows: Sequence[Sequence[int]]) -> torch.Tensor:
             f"a context and its query have {max(lengths)} tokens in all; this model was made for "
             f"{model.window}. Shorten the context."
         )
-    filled = [[*row, *[row[-1]] * (max(lengths) - len(row))] for row in rows]
+    filled = [[*row, *[row[-1]] * ((width or max(lengths)) - len(row))] for row in rows]
     return torch.tensor(filled, dtype=torch.long, device=model.device.handle)
 
 

@@ -63,7 +63,7 @@ class System:
         assert gram.shape == (len(rhs), len(rhs)), "gram is (k, k) where rhs is (k, d)"
         if not 0 <= ridge < float("inf"):
             raise ConfigError(f"ridge is {ridge}; it must be 0 or more, 0.01 to 1 as a rule.")
-        if not bool(torch.isfinite(gram.sum() + rhs.sum())):
+        if not (bool(gram.isfinite().all()) and bool(rhs.isfinite().all())):
             raise SolveError(
                 "the Gram matrix or the right-hand side has values that are not finite; look for "
                 "overflow in the activations that they were summed from (float16 ends at 65,504)."
@@ -103,9 +103,14 @@ class System:
         *,
         diverged: bool = False,
     ) -> Solution:
-        """Stop the clock and check in float64; ``history`` is what each iteration saw."""
+        """Stop the clock and check in float64; ``history`` is what each iteration saw.
+
+        Raises:
+            SolveError: ``x`` has values that are not finite.
+        """
         x = x.to(self.rhs)
-        x.sum().item()  # waits for the device
+        if not bool(x.isfinite().all()):  # also waits for the device
+            raise self.unsolvable("its solution overflows")
         seconds = time.perf_counter() - self.started
         measured = self.residual(x)
         steps = max(len(history) - 1, 0)

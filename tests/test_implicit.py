@@ -139,9 +139,14 @@ def test_settling_refuses_an_empty_context(model: LanguageModel) -> None:
 
 
 def test_watching_leaves_no_hooks(model: LanguageModel) -> None:
+    def hooks() -> int:
+        return sum(len(module._forward_hooks) for module in model.hf.modules())
+
+    before = hooks()
     with pytest.raises(RuntimeError, match="stop"), watching(model, lambda *_: None):
+        assert hooks() == before + model.card.layers
         raise RuntimeError("stop")
-    assert not any(m._forward_hooks for m in model.hf.modules())
+    assert hooks() == before
 
 
 @pytest.mark.model

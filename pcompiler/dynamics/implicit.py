@@ -26,7 +26,7 @@ from pcompiler.errors import InputError
 from pcompiler.model import LanguageModel
 
 _TINY = torch.finfo(torch.float32).tiny
-CHUNK_TOKENS = 8192  # of one forward pass: bounds memory when there are thousands of contexts
+CHUNK_TOKENS = 4096  # of one forward pass: bounds memory when there are thousands of contexts
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from pcompiler import __version__
-from pcompiler.config import Config, DecodeConfig
+from pcompiler.config import Config, DecodeConfig, TargetConfig
 from pcompiler.errors import ConfigError, PcompilerError
 from pcompiler.targets import TARGETS
 from pcompiler.threads import patient_threads
@@ -117,12 +117,26 @@ def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
     kinds = "; ".join(f"{name}: {what}" for name, what in TARGETS.items())
     c.add_argument("--target", choices=list(TARGETS), help=f"{kinds} (default {d.compile.target})")
     c.add_argument("--queries", metavar="FILE", help='held-out probes, JSON lines {"query": "…"}')
+    c.add_argument("--fit-queries", metavar="FILE", help="probes to fit on, beside self-study")
+    _target_options(c)
     c.add_argument("--out", metavar="FILE", help="also write the artifact to a file")
     c.add_argument("--min-agreement", type=float, metavar="A", help="gate: share of tokens, 0..1")
     c.add_argument("--max-kl", type=float, metavar="K", help="gate: nats per answer token")
     c.add_argument("--seed", type=int, help=f"of self-study (default {d.compile.seed})")
     _model_options(c)
     _common(c)
+
+
+def _target_options(c: argparse.ArgumentParser) -> None:
+    d = TargetConfig()
+    g = c.add_argument_group("kv, weights and hybrid")
+    g.add_argument("--factor", type=float, metavar="F", help="prompt tokens over kept ones")
+    g.add_argument("--rank", type=int, metavar="R", help=f"of the patch (default {d.rank})")
+    g.add_argument("--bits", type=int, metavar="B", help="8 or 16, of keys and values")
+    g.add_argument("--budget", help="keys: the same number for each head, or global (default head)")
+    g.add_argument("--budget-bytes", type=int, metavar="N", help="of the patch; shares out ranks")
+    g.add_argument("--strength", type=float, metavar="S", help="0..1 (default: validation chooses)")
+    g.add_argument("--refine", type=int, metavar="STEPS", help="of gradient descent, afterwards")
 
 
 def _run(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from pcompiler import pipeline
 from pcompiler.closing import Closing
@@ -18,6 +19,21 @@ from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
 from pcompiler.targets.base import Compilation
 from pcompiler.template import Template
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class TargetSettings(TypedDict, total=False):
+    """The fields of ``TargetConfig``; those left out keep the configuration's value."""
+
+    factor: float | None
+    budget: str
+    bits: int
+    rank: int
+    budget_bytes: int | None
+    strength: float | None
+    refine: int
 
 
 class Compiler(Closing):
@@ -85,15 +101,19 @@ class Compiler(Closing):
         queries: Sequence[str] | None = None,
         min_agreement: float | None = None,
         max_kl: float | None = None,
+        fit_queries: Sequence[str] | None = None,
+        **settings: Unpack[TargetSettings],
     ) -> Compiled:
         """Compile a prompt, or find it compiled already.
 
         Args:
             source: plain text, Markdown, or chat messages as JSON.
-            target: kv or text; the configuration's by default.
+            target: kv, text, weights, hybrid; the configuration's by default.
             queries: held-out probes; by default the model writes its own.
             min_agreement: gate, a share from 0 to 1.
             max_kl: gate, nats per answer token.
+            fit_queries: probes to fit a cache or patch on, beside those of self-study.
+            **settings: ``factor``, ``rank``, ``bits`` and so on: see ``TargetConfig``.
 
         Raises:
             GateMissed: less faithful than the gates ask for; nothing was stored.
@@ -105,7 +125,9 @@ class Compiler(Closing):
             standing.max_kl if max_kl is None else max_kl,
         )
         given = tuple(Probe(q) for q in queries) if queries else None
-        work = Work(source, given, self.model, self.config)
+        fit = tuple(Probe(q) for q in fit_queries or ())
+        config = replace(self.config, targets=replace(self.config.targets, **settings))
+        work = Work(source, given, self.model, config, fit)
         if work != self._work:  # an equal one has the teacher and its answers at hand
             self._work = work
         return pipeline.compile_prompt(self._work, target or standing.target, self.store, gates)

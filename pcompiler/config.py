@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,17 +55,42 @@ class CompileConfig:
 
 
 @dataclass(frozen=True)
-class ProbeConfig:
-    """How fidelity is measured."""
+class TargetConfig:
+    """How small an artifact is to be, and in what form."""
 
-    self_study: int = 16  # queries that the model writes itself when none are given
-    query_tokens: int = 48  # at most, for such a query
+    factor: float | None = None  # prompt tokens over kept ones; kv: exact, hybrid: 10
+    budget: str = "head"  # keys: the same number for every head, or "global" among them
+    bits: int = 16  # of stored keys and values: 16, or 8 with a scale for each group
+    rank: int = 16  # of each layer's patch at most
+    budget_bytes: int | None = None  # of the patch; ranks are then shared out by energy
+    strength: float | None = None  # of the patch, 0..1; chosen on validation probes
+    refine: int = 0  # steps of gradient descent after the closed form
+
+    def __post_init__(self) -> None:
+        f, b, s = self.factor, self.budget_bytes, self.strength
+        _require(f is None or 1 <= f <= 10_000, "factor", f, "a number from 1 to 10,000")
+        _require(self.budget in ("head", "global"), "budget", self.budget, "head or global")
+        _require(self.bits in (8, 16), "bits", self.bits, "8 or 16")
+        _require(1 <= self.rank <= 65_536, "rank", self.rank, "an integer from 1 to 65,536")
+        _require(b is None or b >= 1, "budget_bytes", b, "1 or more")
+        _require(s is None or 0 <= s <= 1, "strength", s, "a number from 0 to 1")
+        _require(0 <= self.refine <= 100_000, "refine", self.refine, "from 0 to 100,000 steps")
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """What fidelity is measured on, and what patches and caches are fitted on."""
+
+    self_study: int = 16  # held-out queries that the model writes when none are given
+    fitting: int = 96  # queries to fit on, beside those that the user gives for it
+    query_tokens: int = 48  # at most, for a query that the model writes
     answer_tokens: int = 24  # at most, for the teacher's answer to any query
 
     def __post_init__(self) -> None:
         for name in ("self_study", "query_tokens", "answer_tokens"):
             value = getattr(self, name)
             _require(1 <= value <= 4096, name, value, "an integer from 1 to 4096")
+        _require(0 <= self.fitting <= 65_536, "fitting", self.fitting, "from 0 to 65,536")
 
 
 @dataclass(frozen=True)
@@ -104,10 +130,11 @@ class StoreConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings; in TOML, the fields are sections: [model], [compile], [probes], [store]."""
+    """All settings; in TOML the fields are sections: [model], [compile], [targets] and so on."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     compile: CompileConfig = field(default_factory=CompileConfig)
+    targets: TargetConfig = field(default_factory=TargetConfig)
     probes: ProbeConfig = field(default_factory=ProbeConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
 
@@ -127,10 +154,15 @@ class Config:
         parts = {name: _section(sections[name], data[name], name, path) for name in data}
         return cls(**parts)
 
-    def fingerprint(self) -> str:
-        """Hash of the settings that change an artifact's bytes: not the target, gates or places."""
+    def fingerprint(self, of_target: Sequence[str] = ()) -> str:
+        """Hash of the settings that change an artifact's bytes: not the gates or places.
+
+        Args:
+            of_target: the fields of [targets] that the artifact's target goes by.
+        """
         relevant = {
             "seed": self.compile.seed,
+            "targets": {name: getattr(self.targets, name) for name in of_target},
             "probes": dataclasses.asdict(self.probes),
             "zstd_level": self.store.zstd_level,
         }

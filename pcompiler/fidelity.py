@@ -6,8 +6,8 @@ token is compared after the same history: KL(teacher ‖ student) = Σ_v p(v) ln
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -23,10 +23,23 @@ KEEP_BYTES = 512 * 2**20
 
 @dataclass(frozen=True)
 class Distance:
-    """A student's distance from the teacher: means over answer tokens."""
+    """A student's distance from the teacher, probe by probe.
 
-    kl: float
-    agreement: float
+    Attributes:
+        kl: summed over each probe's answer tokens, nats.
+        same: of each probe the answer tokens with the teacher's argmax.
+        tokens: of each probe the answer tokens.
+    """
+
+    kl: list[float] = field(default_factory=list)
+    same: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+
+    def means(self, probes: Collection[int] | None = None) -> tuple[float, float]:
+        """KL and agreement over the answer tokens of all probes, or of some."""
+        of = range(len(self.kl)) if probes is None else probes
+        total = sum(self.tokens[i] for i in of)
+        return sum(self.kl[i] for i in of) / total, sum(self.same[i] for i in of) / total
 
 
 @dataclass(frozen=True)
@@ -35,13 +48,15 @@ class Reference:
 
     Attributes:
         teacher: the model with the full prompt.
-        queries: token ids of each query's turn.
+        queries: token ids of each query's turn, after a prompt.
+        bare: the same with no prompt before it.
         answers: the teacher's greedy answers, with log-probabilities if they are few enough.
         no_prompt: the bound that an artifact has to beat.
     """
 
     teacher: Prefix
     queries: list[list[int]]
+    bare: list[list[int]]
     answers: list[Answer]
     no_prompt: Distance
 
@@ -67,44 +82,50 @@ def reference(compilation: Compilation, probes: Sequence[Probe]) -> Reference:
     keep = 4 * len(queries) * limit * model.card.vocabulary <= KEEP_BYTES
     answers = answer_all(model, teacher, queries, limit, "teacher's answers", keep_log_p=keep)
     bare = [template.bare_ids(probe.query) for probe in probes]
-    known = Reference(teacher, queries, answers, no_prompt=Distance(0.0, 0.0))
-    return replace(known, no_prompt=_distance(model, nothing(model), bare, known, "no prompt"))
+    known = Reference(teacher, queries, bare, answers, Distance())
+    return replace(known, no_prompt=compare(model, nothing(model), known, "no prompt"))
 
 
 def compare(model: LanguageModel, student: Prefix, teacher: Reference, label: str) -> Distance:
     """The distance of a student, which answers after ``student`` instead of the full prompt."""
-    return _distance(model, student, teacher.queries, teacher, label)
-
-
-def measure(model: LanguageModel, student: Prefix, teacher: Reference) -> Fidelity:
-    """The student's distance and the bound, as an artifact records them."""
-    distance = compare(model, student, teacher, "fidelity")
-    return Fidelity(
-        kl=distance.kl,
-        agreement=distance.agreement,
-        kl_no_prompt=teacher.no_prompt.kl,
-        agreement_no_prompt=teacher.no_prompt.agreement,
-        answer_tokens=teacher.answer_tokens,
-        probes=len(teacher.queries),
-    )
-
-
-def _distance(
-    model: LanguageModel,
-    student: Prefix,
-    queries: list[list[int]],
-    teacher: Reference,
-    label: str,
-) -> Distance:
+    queries = teacher.queries if student.length else teacher.bare
     answers = [answer.tokens for answer in teacher.answers]
-    kl, same = 0.0, 0
+    found = Distance()
     pairs = zip(_log_p(model, teacher), score(model, student, queries, answers), strict=True)
     with progress.bar(len(queries), label, "probe") as shown:
         for p, q in pairs:
-            kl += float((p.exp() * (p - q)).sum(dtype=torch.float64))
-            same += int((p.argmax(-1) == q.argmax(-1)).sum())
+            found.kl.append(float((p.exp() * (p - q)).sum(dtype=torch.float64)))
+            found.same.append(int((p.argmax(-1) == q.argmax(-1)).sum()))
+            found.tokens.append(len(p))
             shown.update()
-    return Distance(kl / teacher.answer_tokens, same / teacher.answer_tokens)
+    return found
+
+
+def measure(
+    model: LanguageModel, student: Prefix, teacher: Reference, uncovered: Collection[int] = ()
+) -> Fidelity:
+    """The student's distance and the bound, as an artifact records them.
+
+    Args:
+        model: the language model.
+        student: what stands in for the prompt.
+        teacher: what it is compared with.
+        uncovered: numbers of the probes that are also to be reported apart.
+    """
+    distance = compare(model, student, teacher, "fidelity")
+    (kl, agreement), (kl_none, agreement_none) = distance.means(), teacher.no_prompt.means()
+    apart = distance.means(uncovered) if uncovered else (None, None)
+    return Fidelity(
+        kl=kl,
+        agreement=agreement,
+        kl_no_prompt=kl_none,
+        agreement_no_prompt=agreement_none,
+        answer_tokens=teacher.answer_tokens,
+        probes=len(teacher.queries),
+        kl_uncovered=apart[0],
+        agreement_uncovered=apart[1],
+        probes_uncovered=len(uncovered),
+    )
 
 
 def _log_p(model: LanguageModel, teacher: Reference) -> Iterator[torch.Tensor]:

@@ -99,7 +99,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Probe:
-    """A query used for measuring; its answer is the teacher's."""
+    """A query used for fitting or for measuring; its answer is the teacher's."""
 
     query: str
 
@@ -115,6 +115,9 @@ class Fidelity:
         agreement_no_prompt: the same agreement for the model without the prompt.
         answer_tokens: tokens that the means are over.
         probes: queries that the answers belong to.
+        kl_uncovered: KL on those queries about a passage that no fitting probe asked about.
+        agreement_uncovered: agreement on them.
+        probes_uncovered: how many they are; 0 also where nothing was fitted.
     """
 
     kl: float
@@ -123,6 +126,9 @@ class Fidelity:
     agreement_no_prompt: float
     answer_tokens: int
     probes: int
+    kl_uncovered: float | None = None
+    agreement_uncovered: float | None = None
+    probes_uncovered: int = 0
 
     @property
     def recovered(self) -> float:

@@ -19,15 +19,15 @@ from pcompiler.errors import GateMissed, MismatchError, ModelError
 from pcompiler.frontend import parse
 from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
+from pcompiler.passages import Coverage, passages
 from pcompiler.queries import to_lines
 from pcompiler.runtime.decode import first_token
 from pcompiler.runtime.prefix import Prefix
-from pcompiler.self_study import self_study
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
 from pcompiler.store.key import artifact_id, content_hash
 from pcompiler.table import percent
-from pcompiler.targets.base import Compilation, Target
+from pcompiler.targets.base import Built, Compilation, Target
 
 TTFT_ROUNDS = 3
 
@@ -41,37 +41,49 @@ class Work:
         queries: the user's held-out probes; none: the model writes them (self-study).
         model: for which model.
         config: with which settings.
+        fit_queries: the user's probes to fit on, beside those of self-study.
     """
 
     source: str
     queries: Sequence[Probe] | None
     model: LanguageModel
     config: Config
+    fit_queries: Sequence[Probe] = ()
 
     @cached_property
     def compilation(self) -> Compilation:
         """The parsed prompt with its model."""
-        return Compilation(parse(self.source), self.model, self.config)
-
-    @cached_property
-    def probes(self) -> Sequence[Probe]:
-        """What fidelity is measured on."""
-        return self.queries or self_study(self.compilation)
+        given = self.queries or (), self.fit_queries
+        return Compilation(parse(self.source), self.model, self.config, *given)
 
     @cached_property
     def reference(self) -> fidelity.Reference:
-        """The teacher's answers to the probes."""
-        return fidelity.reference(self.compilation, self.probes)
+        """The teacher's answers to the held-out probes."""
+        return fidelity.reference(self.compilation, self.compilation.probes)
+
+    @cached_property
+    def uncovered(self) -> list[int]:
+        """Numbers of the held-out probes about a passage that no fitting probe is about."""
+        known, decode = self.compilation, self.model.tokenizer.decode
+        coverage = Coverage(passages(known.prompt))
+        held_out = zip(known.probes, self.reference.answers, strict=True)
+        fitted = zip(known.fitting, known.rows, strict=True)
+        return coverage.uncovered(
+            [f"{probe.query} {decode(answer.tokens)}" for probe, answer in held_out],
+            [f"{probe.query} {decode(row.answer)}" for probe, row in fitted],
+        )
 
     def check(self) -> None:
         """Refuse a prompt or query that does not fit the model's window, before it is run."""
-        self.compilation.query_ids(self.queries or ())
+        self.compilation.query_ids([*(self.queries or ()), *self.fit_queries])
 
-    def address(self, target: str) -> str:
+    def address(self, target: Target) -> str:
         """The id that this compiles to; costs hashing only."""
-        given = content_hash(to_lines(self.queries)) if self.queries else "self-study"
+        probes = [self.queries, self.fit_queries if target.fits(self.config.targets) else None]
+        given = [content_hash(to_lines(some)) if some else "self-study" for some in probes]
         prompt, card = content_hash(self.source), self.model.card
-        return artifact_id(target, prompt, card.fingerprint, self.config.fingerprint(), given)
+        settings = self.config.fingerprint(target.settings)
+        return artifact_id(target.name, prompt, card.fingerprint, settings, "+".join(given))
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,7 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     """
     clock = Clock()
     target = _target(target_name, work.model)
-    hit = store.find(work.address(target_name))
+    hit = store.find(work.address(target))
     if hit is not None:
         gates.check(hit.fidelity)
         return Compiled(hit, True, clock.elapsed())
@@ -152,11 +164,12 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     with clock.lap("measure_s"):
         stored = tensors.from_bytes(zstd.decompress(body, len(raw)))
         student = target.attach(work.model, stored)
-        measured = fidelity.measure(work.model, student, work.reference)
+        apart = work.uncovered if built.fit else ()
+        measured = fidelity.measure(work.model, student, work.reference, apart)
     gates.check(measured)
     with clock.lap("compile_s"):
-        header = _header(work, target_name, built.kept_tokens, measured, body, len(raw))
-        store.put(Artifact(header, body), work.source, to_lines(work.probes))
+        header = _header(work, target, built, measured, body, len(raw))
+        store.put(Artifact(header, body), work.source, to_lines(work.compilation.probes))
     ttft_s = time_to_first_token(work, target, store, header.id)
     header = replace(header, timing={**clock.laps, "ttft_s": ttft_s})
     store.annotate(header)
@@ -212,30 +225,36 @@ def _target(name: str, model: LanguageModel) -> Target:
 
 
 def _header(
-    work: Work, target: str, kept: int, measured: Fidelity, body: bytes, tensor_bytes: int
+    work: Work, target: Target, built: Built, measured: Fidelity, body: bytes, tensor_bytes: int
 ) -> Header:
     moment = os.environ.get("SOURCE_DATE_EPOCH")  # reproducible builds' clock
     created = datetime.fromtimestamp(float(moment) if moment else time.time(), tz=timezone.utc)
+    known = work.compilation
+    lead = known.template.lead() if built.kept_tokens == 0 else ""
+    fit = built.fit
+    if fit:
+        fit = fit | {"probes_hash": content_hash(to_lines(known.fitting))}
     return Header(
         id=work.address(target),
-        target=target,
+        target=target.name,
         model_name=work.model.name,
         model=asdict(work.model.card),
-        config=work.config.fingerprint(),
+        config=work.config.fingerprint(target.settings),
         prompt_hash=content_hash(work.source),
-        probes_hash=content_hash(to_lines(work.probes)),
+        probes_hash=content_hash(to_lines(known.probes)),
         probes_from="queries" if work.queries else "self-study",
         answer_limit=work.config.probes.answer_tokens,
-        context_tokens=len(work.compilation.context),
-        kept_tokens=kept,
-        before=work.compilation.template.before,
-        after=work.compilation.template.after,
+        context_tokens=len(known.context),
+        kept_tokens=built.kept_tokens,
+        before=lead + known.template.before,
+        after=known.template.after,
         fidelity=measured,
         created=created.isoformat(timespec="seconds"),
         timing={},
         body_bytes=len(body),
         body_sha256=hashlib.sha256(body).hexdigest(),
         tensor_bytes=tensor_bytes,
+        fit=fit,
     )
 
 

@@ -1,43 +1,84 @@
-"""Self-study: probes drawn from the model itself, for who has no queries to give."""
+"""Self-study: probes drawn from the prompt and the model itself."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from pcompiler.config import ProbeConfig
 from pcompiler.errors import InputError
-from pcompiler.ir import Probe
+from pcompiler.ir import Probe, Prompt
+from pcompiler.model import LanguageModel
+from pcompiler.passages import passages, questions
 from pcompiler.runtime.decode import answer_all, sampler
-from pcompiler.targets.base import Compilation
+from pcompiler.runtime.prefix import Prefix
+from pcompiler.template import Template
 
 _OPENINGS = (
     *("How much", "What is", "When", "Can I", "Where", "Do you", "Is the", "Which"),
     *("What happens if", "How long", "How do I", "Why", "Who", "I have", "Tell me", "What are"),
 )
-_ROUNDS = 3  # of self-study, before giving up on a model that writes the same query again
+_ROUNDS = 3  # of writing, before giving up on a model that writes the same query again
+_FITTING_SEED = 1_000_003  # fitting probes and held-out probes are drawn apart
 
 
-def self_study(compilation: Compilation) -> list[Probe]:
-    """Queries that the model itself writes, with the prompt in place and the user's turn open.
-
-    An aligned model that is given an open user turn writes what a user would (arXiv 2406.08464);
-    a first word or two, a different one for each query, keeps small models to the point and the
-    queries apart. Seeded; at most ``probes.self_study`` queries of ``probes.query_tokens`` tokens.
+def held_out(
+    model: LanguageModel, template: Template, teacher: Prefix, config: ProbeConfig, seed: int
+) -> list[Probe]:
+    """Queries to measure on, for who has none: the model writes them; see ``write``.
 
     Raises:
         InputError: the model wrote nothing usable.
     """
-    config, model = compilation.config, compilation.model
-    wanted, length = config.probes.self_study, config.probes.query_tokens
+    found = write(model, template, teacher, config.self_study, config.query_tokens, seed)
+    if not found:
+        raise InputError("the model wrote no usable query for this prompt; give --queries FILE.")
+    return [Probe(query) for query in found]
+
+
+def fitting(
+    prompt: Prompt,
+    model: LanguageModel,
+    template: Template,
+    teacher: Prefix,
+    config: ProbeConfig,
+    seed: int,
+    taken: Collection[str] = (),
+) -> list[Probe]:
+    """Queries to fit on that cover the prompt; none of those that are ``taken`` for measuring.
+
+    Half are questions about each passage in turn, in several forms; half the model writes.
+    """
+    asked = questions(passages(prompt), (config.fitting + 1) // 2, seed)
+    rest, seed = config.fitting - len(asked), seed + _FITTING_SEED
+    written = write(model, template, teacher, rest, config.query_tokens, seed) if rest else []
+    return [Probe(query) for query in dict.fromkeys([*asked, *written]) if query not in taken]
+
+
+def write(
+    model: LanguageModel,
+    template: Template,
+    teacher: Prefix,
+    count: int,
+    length: int,
+    seed: int,
+) -> list[str]:
+    """Queries that the model itself writes, with the prompt in place and the user's turn open.
+
+    An aligned model that is given an open user turn writes what a user would (arXiv 2406.08464);
+    a first word or two, a different one for each query, keeps small models to the point and the
+    queries apart. Seeded; at most ``count`` queries of ``length`` tokens.
+    """
     found: dict[str, None] = {}  # a set that keeps its order
     for attempt in range(_ROUNDS):
-        openings = [_OPENINGS[i % len(_OPENINGS)] for i in range(wanted)]
-        turns = [compilation.template.query_opening_ids(opening) for opening in openings]
-        pick = sampler(0.8, 0.9, config.compile.seed + attempt)
-        written = answer_all(model, compilation.teacher, turns, length, "self-study", pick)
+        missing = count - len(found)
+        openings = [_OPENINGS[(attempt + i) % len(_OPENINGS)] for i in range(missing)]
+        turns = [template.query_opening_ids(opening) for opening in openings]
+        pick = sampler(0.8, 0.9, seed + attempt)
+        written = answer_all(model, teacher, turns, length, "self-study", pick)
         for opening, answer in zip(openings, written, strict=True):
             rest: str = model.tokenizer.decode(answer.tokens, skip_special_tokens=True)
             if rest.strip():  # not just the opening again
                 found[(opening + rest).strip().split("\n\n")[0].strip()] = None
-        if len(found) >= wanted:
+        if len(found) >= count:
             break
-    if not found:
-        raise InputError("the model wrote no usable query for this prompt; give --queries FILE.")
-    return [Probe(query) for query in list(found)[:wanted]]
+    return list(found)

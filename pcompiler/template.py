@@ -69,11 +69,18 @@ class Template:
         """Tokens of a query's turn that has only begun."""
         return self._encode(self.before + opening)
 
+    def lead(self) -> str:
+        """What stands before a query's turn when no prompt does: the model's own first token.
+
+        Nothing, unless the context begins with that token and the turn does not.
+        """
+        bos = self.tokenizer.bos_token_id
+        led = bos is not None and self._encode(self.context_text[:64])[:1] == [bos]
+        return self.tokenizer.bos_token if led and self._encode(self.before)[:1] != [bos] else ""
+
     def bare_ids(self, query: str) -> list[int]:
         """The query's turn with no prompt before it, led by the model's own first token."""
-        ids, bos = self.query_ids(query), self.tokenizer.bos_token_id
-        led = bos is not None and self._encode(self.context_text[:64])[:1] == [bos]
-        return [bos, *ids] if led and ids[:1] != [bos] else ids
+        return self._encode(self.lead() + self.before + query + self.after)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)

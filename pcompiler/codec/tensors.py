@@ -37,3 +37,37 @@ def to_16_bit(tensor: torch.Tensor) -> torch.Tensor:
         return tensor
     fits = tensor.numel() == 0 or float(tensor.abs().max()) < _HALF_LIMIT
     return tensor.to(torch.float16 if fits else torch.bfloat16)
+
+
+def to_int8(tensor: torch.Tensor, group: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round to 8 bit with one float16 scale for each group of the last dimension.
+
+    Args:
+        tensor: (…, d).
+        group: numbers that share a scale; all d where it does not divide d.
+
+    Returns:
+        int8 (…, d) and scales (…, d/group): the error is at most half a scale.
+    """
+    width = tensor.shape[-1]
+    group = group if width % group == 0 else width
+    parts = tensor.float().reshape(*tensor.shape[:-1], -1, group)
+    # Rounded up to float16's grid from below its smallest step, so that 127 scales reach the top.
+    scale = (parts.abs().amax(-1) / 127 * (1 + 2**-10)).clamp_min(2.0**-24).to(torch.float16)
+    whole = (parts / scale.float()[..., None]).round().clamp(-127, 127).to(torch.int8)
+    return whole.flatten(-2), scale
+
+
+def from_int8(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Undo ``to_int8``, as float16.
+
+    Raises:
+        DamageError: the scales do not fit the numbers.
+    """
+    groups = scale.shape[-1] if scale.dim() else 0
+    if whole.shape[:-1] != scale.shape[:-1] or not groups or whole.shape[-1] % groups:
+        raise DamageError(
+            f"scales of shape {tuple(scale.shape)} do not fit tensors of {tuple(whole.shape)}."
+        )
+    parts = whole.float().reshape(*scale.shape, -1) * scale.float()[..., None]
+    return parts.flatten(-2).to(torch.float16)

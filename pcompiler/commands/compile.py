@@ -20,14 +20,15 @@ def run(args: argparse.Namespace) -> int:
     config = options.config(args)
     source = read_source(args.file)
     parse(source)
-    queries = [p.query for p in read_queries(args.queries)] if args.queries else None
+    queries = _queries(args.queries)
+    fit_queries = _queries(args.fit_queries)
     if args.out:
         _check_out(Path(args.out))
     from pcompiler.compiler import Compiler
 
     with Store(config.store.folder) as store:
         compiler = Compiler(store=store, config=config)
-        done = compiler.compile(source, queries=queries)
+        done = compiler.compile(source, queries=queries, fit_queries=fit_queries)
         if args.out:
             _write_file(Path(args.out), store.get(done.id).encode())
     if args.json:
@@ -41,6 +42,10 @@ def run(args: argparse.Namespace) -> int:
         print(output.report(done.header))
         print(f'\ntry it: pcompiler run {done.id[:8]} "your question" --compare')
     return 0
+
+
+def _queries(path: str | None) -> list[str] | None:
+    return [probe.query for probe in read_queries(path)] if path else None
 
 
 def _check_out(path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pcompiler.config import Config
+from pcompiler.config import Config, TargetConfig
 from pcompiler.errors import DamageError, InputError, MismatchError
 from pcompiler.frontend import read_source
 from pcompiler.store.artifact import Artifact, Header
@@ -18,6 +19,7 @@ MAX_ARTIFACT_BYTES = 16 * 2**30
 _FIELDS = {
     "model": {"model": "name", "device": "device"},
     "compile": {name: name for name in ("target", "seed", "min_agreement", "max_kl")},
+    "targets": {f.name: f.name for f in dataclasses.fields(TargetConfig)},
     "store": {"store": "path"},
 }
 

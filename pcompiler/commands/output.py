@@ -40,6 +40,7 @@ def summary(header: Header) -> dict[str, Any]:
         "measure_s": header.timing.get("measure_s"),
         "ttft_s": header.timing.get("ttft_s"),
         "fidelity": asdict(header.fidelity),
+        "fit": header.fit,
         "created": header.created,
     }
 
@@ -51,6 +52,9 @@ def report(header: Header) -> str:
         (f"artifact ({header.target})", f"{f.kl:.3g}", percent(f.agreement)),
         ("no prompt", f"{f.kl_no_prompt:.3g}", percent(f.agreement_no_prompt)),
     ]
+    if f.kl_uncovered is not None:
+        label = f"… {f.probes_uncovered} on what no fitting probe asked"
+        rows.insert(1, (label, f"{f.kl_uncovered:.3g}", percent(f.agreement_uncovered)))
     return "\n".join(
         [
             f"{header.context_tokens} tokens, {header.kept_tokens} kept; "

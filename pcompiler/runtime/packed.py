@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from pcompiler.model import LanguageModel
+from pcompiler.runtime.in_place import in_place
 from pcompiler.runtime.masks import for_family
 from pcompiler.runtime.prefix import Prefix
 
@@ -61,10 +62,11 @@ class PackedRow:
         self._position = torch.cat([self._position, torch.tensor(position)])
         flat = [token for new in tokens for token in new]
         device = self._model.device.handle
-        with torch.no_grad():
+        positions = self._position[seen:].to(device)
+        with torch.no_grad(), in_place(self._model, self._prefix, positions):
             out = self._model.hf(
                 input_ids=self._model.tensor(flat),
-                position_ids=self._position[None, seen:].to(device),
+                position_ids=positions[None],
                 attention_mask=self._masks(seen),
                 past_key_values=self._cache,
                 use_cache=True,
@@ -75,7 +77,7 @@ class PackedRow:
 
     def _masks(self, seen: int) -> torch.Tensor | dict[str, torch.Tensor] | None:
         """The mask in the form that the family takes: none, one, or one for each layer type."""
-        if len(self._lengths) == 1:
+        if len(self._lengths) == 1 and self._prefix.bias is None:
             return None  # plain causal order: leave transformers its fastest kernel
         return for_family(self._model, lambda window: self._visible(seen, window))
 
@@ -85,7 +87,11 @@ class PackedRow:
         own = (row == self._owner) & (self._position <= at)
         before = torch.arange(self._prefix.kept)
         visible = torch.cat([torch.ones(len(row), len(before), dtype=torch.bool), own], dim=1)
-        if window is not None:
+        if window is not None and self._prefix.positions is not None:
+            # Every head keeps other positions: ``in_place`` hides those that are out of reach.
+            own_reach = self._position > at - window
+            visible &= torch.cat([torch.ones_like(visible[:, : len(before)]), own_reach], dim=1)
+        elif window is not None:
             assert self._prefix.kept == self._prefix.length, "a window needs every position"
             visible &= torch.cat([before, self._position]) > at - window
         return visible

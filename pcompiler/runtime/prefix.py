@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicLayer
 
 from pcompiler import progress
 from pcompiler.model import LanguageModel
+from pcompiler.runtime.patch import Patch
 
 ROOM = 128  # positions allocated past a prefix, so that the first steps copy nothing
 
@@ -22,11 +23,17 @@ class Prefix:
         keys: (L, H_kv, m, d), rotated to their positions; any float dtype.
         values: (L, H_kv, m, d).
         length: n, the logical length: the next token is at position n, whatever m is.
+        bias: (L, H_kv, m) β, added to the attention logits of each key; none: zero.
+        positions: (L, H_kv, m) of each key, where some layer has a sliding window and m < n.
+        patch: the weights' companion patch, in force while this prefix is in place.
     """
 
     keys: torch.Tensor
     values: torch.Tensor
     length: int
+    bias: torch.Tensor | None = None
+    positions: torch.Tensor | None = None
+    patch: Patch | None = None
 
     @property
     def kept(self) -> int:

@@ -18,7 +18,7 @@ import dataclasses
 import hashlib
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pcompiler.codec import zstd
@@ -41,7 +41,7 @@ class Header:
 
     Attributes:
         id: content address.
-        target: kv, text.
+        target: kv, text, weights, hybrid.
         model_name: what the user called the model.
         model: the model's card, as a dictionary; see ``ModelCard``.
         config: fingerprint of the settings.
@@ -60,6 +60,7 @@ class Header:
         body_sha256: its hash.
         tensor_bytes: its length once decompressed.
         parent: id of the artifact that this one was made from, if any.
+        fit: what was chosen while fitting (factor, rank, strength, probes); empty: nothing was.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Header:
     body_sha256: str
     tensor_bytes: int
     parent: str | None = None
+    fit: dict[str, Any] = field(default_factory=dict)
 
     def record(self) -> bytes:
         """The header record: magic, version, length, JSON, digest."""

@@ -10,7 +10,12 @@ from pcompiler.errors import ConfigError
 if TYPE_CHECKING:
     from pcompiler.targets.base import Target
 
-TARGETS = {"kv": "exact KV cache, 16 bit", "text": "the prompt with less text, nothing else lost"}
+TARGETS = {
+    "kv": "KV cache: exact in 16 bit, or compacted with --factor",
+    "text": "the prompt with less text, nothing else lost",
+    "weights": "low-rank weight patch, no tokens",
+    "hybrid": "compacted KV cache and its companion patch",
+}
 
 
 def get(name: str) -> Target:

@@ -7,17 +7,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
-from pcompiler.config import Config
+from pcompiler import self_study
+from pcompiler.config import Config, TargetConfig
+from pcompiler.dynamics.capture import Row
 from pcompiler.errors import InputError
 from pcompiler.families import FAMILIES
 from pcompiler.ir import Probe, Prompt
 from pcompiler.model import LanguageModel
+from pcompiler.runtime.decode import answer_all
 from pcompiler.runtime.prefix import Prefix, prefill
 from pcompiler.template import Template
+
+VALIDATION_EVERY = 6  # of the fitting probes, one is for choosing
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,15 @@ class Compilation:
         prompt: what is compiled.
         model: for which model.
         config: with which settings.
+        queries: the user's held-out probes; none: the model writes them.
+        fit_queries: the user's probes to fit on, beside those of self-study.
     """
 
     prompt: Prompt
     model: LanguageModel
     config: Config
+    queries: Sequence[Probe] = ()
+    fit_queries: Sequence[Probe] = ()
     _prefill_seconds: list[float] = field(default_factory=list, repr=False, compare=False)
 
     @cached_property
@@ -80,6 +89,47 @@ class Compilation:
         self._prefill_seconds.append(time.perf_counter() - start)
         return prefix
 
+    @cached_property
+    def probes(self) -> Sequence[Probe]:
+        """Held out: what fidelity is measured on, and nothing is fitted on."""
+        settings, seed = self.config.probes, self.config.compile.seed
+        return self.queries or self_study.held_out(
+            self.model, self.template, self.teacher, settings, seed
+        )
+
+    @cached_property
+    def fitting(self) -> Sequence[Probe]:
+        """What patches and caches are fitted on: the user's probes for it, and self-study.
+
+        Raises:
+            InputError: there are too few to fit on and to choose on.
+        """
+        held_out = {probe.query for probe in self.probes}
+        asked = [probe for probe in self.fit_queries if probe.query not in held_out]
+        studied = self_study.fitting(
+            *(self.prompt, self.model, self.template, self.teacher, self.config.probes),
+            seed=self.config.compile.seed,
+            taken=held_out | {probe.query for probe in asked},
+        )
+        if len(asked) + len(studied) < 2 * VALIDATION_EVERY:
+            raise InputError(
+                f"{len(asked) + len(studied)} fitting probes are too few; raise [probes] fitting, "
+                "or give more with --fit-queries."
+            )
+        return [*asked, *studied]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The fitting probes with the teacher's answers; every sixth is for validation."""
+        queries = self.query_ids(self.fitting)
+        bare = [self.template.bare_ids(probe.query) for probe in self.fitting]
+        limit = self.config.probes.answer_tokens
+        answers = answer_all(self.model, self.teacher, queries, limit, "fitting answers")
+        return [
+            Row(query, alone, answer.tokens, i % VALIDATION_EVERY == VALIDATION_EVERY - 1)
+            for i, (query, alone, answer) in enumerate(zip(queries, bare, answers, strict=True))
+        ]
+
     @property
     def prefill_s(self) -> float:
         """Seconds that the teacher's prefill took; 0 while it has not been done."""
@@ -93,10 +143,12 @@ class Built:
     Attributes:
         tensors: everything that ``attach`` needs, by name.
         kept_tokens: tokens that stand before the query when it is attached.
+        fit: what was chosen and seen while fitting, for the header; empty: nothing was fitted.
     """
 
     tensors: dict[str, torch.Tensor]
     kept_tokens: int
+    fit: dict[str, Any] = field(default_factory=dict)
 
 
 class Target(ABC):
@@ -108,7 +160,12 @@ class Target(ABC):
 
     name: ClassVar[str]
     families: ClassVar[tuple[str, ...]] = FAMILIES
+    settings: ClassVar[tuple[str, ...]] = ()  # the fields of TargetConfig that it goes by
     uses_teacher: ClassVar[bool] = False  # whether build runs the model over the full prompt
+
+    def fits(self, _settings: TargetConfig) -> bool:
+        """Whether ``build`` fits anything on probes with these settings."""
+        return False
 
     @abstractmethod
     def build(self, compilation: Compilation) -> Built:

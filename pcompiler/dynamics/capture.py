@@ -1,0 +1,268 @@
+"""Teacher and students on the same probes, one layer at a time, a pack of tokens at a time.
+
+A walk holds two streams of d numbers a token for each student, in files once they are large, and
+what a layer needs for one pack. All that is solved comes from sums over packs.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pcompiler.dynamics.blocks import Attended, Block, embed, rotary
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.prefix import Prefix
+
+PACK_TOKENS = 256  # at once: enough to be compute-bound; logits over the prefix stay in the cache
+IN_MEMORY_BYTES = 2**25  # of one stream
+LEAST_WEIGHT = 1e-12
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fitting probe.
+
+    Attributes:
+        query: the tokens of its turn, after the prompt.
+        bare: the same with no prompt before it: perhaps led by the model's first token.
+        answer: the teacher's answer.
+        validation: for choosing between fits, not for fitting.
+    """
+
+    query: list[int]
+    bare: list[int]
+    answer: list[int]
+    validation: bool = False
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Some probes' tokens end to end: each query and its answer up to the last but one token.
+
+    Attributes:
+        tokens: t ids.
+        offset: (t,) place within the own probe.
+        hidden: (t, t): which token does not see which; it sees its own probe up to itself.
+        twin: (t,) the token's number in the teacher's pack; −1: the teacher has no such token.
+        validation: of validation probes only.
+    """
+
+    tokens: list[int]
+    offset: torch.Tensor
+    hidden: torch.Tensor
+    twin: torch.Tensor
+    validation: bool
+
+
+def pack_rows(rows: Sequence[Row], bare: bool = False) -> list[Pack]:
+    """Packs of at most ``PACK_TOKENS``, the same probes in each whether ``bare`` or not."""
+    packs: list[Pack] = []
+    for validation in (False, True):
+        group: list[Row] = []
+        for row in (r for r in rows if r.validation == validation):
+            if group and sum(map(_length, [*group, row])) > PACK_TOKENS:
+                packs.append(_pack(group, bare, validation))
+                group = []
+            group.append(row)
+        if group:
+            packs.append(_pack(group, bare, validation))
+    return packs
+
+
+def _length(row: Row) -> int:
+    return len(row.query) + len(row.answer) - 1
+
+
+def _pack(rows: Sequence[Row], bare: bool, validation: bool) -> Pack:
+    tokens: list[int] = []
+    owner: list[int] = []
+    offset: list[int] = []
+    twin: list[int] = []
+    start = 0
+    for number, row in enumerate(rows):
+        own = [*(row.bare if bare else row.query), *row.answer[:-1]]
+        lead = len(own) - _length(row)
+        tokens += own
+        owner += [number] * len(own)
+        offset += range(len(own))
+        twin += [*[-1] * lead, *range(start, start + _length(row))]
+        start += _length(row)
+    of, at = torch.tensor(owner), torch.tensor(offset)
+    visible = (of[:, None] == of) & (at <= at[:, None])
+    return Pack(tokens, at, ~visible, torch.tensor(twin), validation)
+
+
+class Stream:
+    """A (t, width) tensor for each pack, kept in an unlinked file when they are large together.
+
+    Args:
+        model: whose device and dtype they have when read.
+        packs: one tensor for each.
+        width: numbers a token.
+    """
+
+    def __init__(self, model: LanguageModel, packs: Sequence[Pack], width: int) -> None:
+        lengths = [len(p.tokens) for p in packs]
+        self._device = model.device.handle
+        whole = _allocate(sum(lengths), width, model.device.dtype)
+        self._parts = torch.split(whole, lengths)
+
+    def __getitem__(self, pack: int) -> torch.Tensor:
+        return self._parts[pack].to(self._device)
+
+    def __setitem__(self, pack: int, value: torch.Tensor) -> None:
+        self._parts[pack].copy_(value)
+
+
+def _allocate(rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+    if rows * width * dtype.itemsize <= IN_MEMORY_BYTES:
+        return torch.empty(rows, width, dtype=dtype)
+    with tempfile.NamedTemporaryFile(prefix="pcompiler-") as file:  # unlinked, but mapped
+        flat = torch.from_file(file.name, shared=True, size=rows * width, dtype=dtype)
+        return flat.view(rows, width)
+
+
+class Walker:
+    """One side of the walk: the packs' residual streams, moved through the blocks in order.
+
+    Args:
+        model: the language model.
+        packs: what is walked with.
+        start: position of each probe's first token: the logical length of what stands before it.
+    """
+
+    def __init__(self, model: LanguageModel, packs: Sequence[Pack], start: int) -> None:
+        self.model, self.packs, self.start = model, packs, start
+        self.h = Stream(model, packs, model.card.hidden)
+        for i, pack in enumerate(packs):
+            self.h[i] = embed(model, pack.tokens)
+
+    def project(self, block: Block, i: int) -> Attended:
+        """Queries, keys and values of a pack."""
+        at = self.packs[i].offset + self.start
+        return block.project(self.h[i], rotary(self.model, block, at))
+
+    def logits(self, block: Block, i: int, x: Attended, before: Before) -> torch.Tensor:
+        """(H, t, m) attention logits of a pack against what stands before it, β included."""
+        logits = block.logits(x.q, before.keys)
+        if before.bias is not None:
+            groups = len(x.q) // len(before.bias)
+            logits += before.bias.to(logits).repeat_interleave(groups, dim=0)[:, None]
+        if block.window is not None:
+            gone = before.positions[:, None] <= self._reach(block, i)[:, None]
+            logits.masked_fill_(gone.repeat_interleave(len(logits) // len(gone), dim=0), -math.inf)
+        return logits
+
+    def own_logits(self, block: Block, i: int, x: Attended) -> torch.Tensor:
+        """(H, t, t) attention logits within a pack, −∞ where a token does not see another."""
+        hidden = self.packs[i].hidden
+        if block.window is not None:
+            hidden = hidden | (self.packs[i].offset + self.start <= self._reach(block, i))
+        return block.logits(x.q, x.k).masked_fill_(hidden.to(x.q.device), -math.inf)
+
+    def attend(self, block: Block, i: int, x: Attended, before: Before) -> Attention:
+        """Attention of a pack to what stands before it and to itself."""
+        first, own = self.logits(block, i, x, before), self.own_logits(block, i, x)
+        total = torch.logaddexp(first.logsumexp(-1), own.logsumexp(-1))[..., None]
+        weights, rest = _exp(first.sub_(total)), _exp(own.sub_(total))
+        groups = len(x.q) // len(x.v)
+
+        def read(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            folded = p.reshape(len(v), groups * p.shape[1], p.shape[2])
+            return (folded @ v).view(len(p), p.shape[1], -1)
+
+        own_part = read(rest, x.v)
+        return Attention(weights, own_part, own_part + read(weights, before.values))
+
+    def _reach(self, block: Block, i: int) -> torch.Tensor:
+        """(t, 1): the last position that is out of each token's reach."""
+        assert block.window is not None
+        return (self.packs[i].offset + self.start)[:, None] - block.window
+
+
+@dataclass(frozen=True)
+class Before:
+    """What stands before the packs in one layer.
+
+    Attributes:
+        keys: (H_kv, m, d_head).
+        values: (H_kv, m, d_head).
+        positions: (H_kv, m) of the keys.
+        bias: (H_kv, m), β; none: zero.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    positions: torch.Tensor
+    bias: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What attention makes of one pack in one layer.
+
+    Attributes:
+        weights: (H, t, m) on the keys before.
+        own: (H, t, d_head) the output's part from the pack's own values.
+        output: (H, t, d_head).
+    """
+
+    weights: torch.Tensor
+    own: torch.Tensor
+    output: torch.Tensor
+
+    @property
+    def joined(self) -> torch.Tensor:
+        """(t, H·d_head), W_o's input."""
+        return self.output.transpose(0, 1).flatten(1)
+
+
+class Teacher(Walker):
+    """The model with the full prompt.
+
+    Attributes:
+        importance: (H_kv, n), in the layer that was walked last: the root-mean-square attention
+            weight that each key has over the fitting packs, a group's heads pooled.
+        output: of each pack, the attention's output in that layer, (t, H·d_head).
+    """
+
+    importance: torch.Tensor
+
+    def __init__(self, model: LanguageModel, prefix: Prefix, packs: Sequence[Pack]) -> None:
+        super().__init__(model, packs, prefix.length)
+        self._prefix = prefix
+        self._positions = torch.arange(prefix.length, device=model.device.handle)
+        self.output = Stream(model, packs, model.card.heads * model.card.head_dim)
+
+    def context(self, layer: int) -> Before:
+        """The prompt's keys and values in a layer, in the model's dtype."""
+        dtype = self.model.device.dtype
+        keys, values = self._prefix.keys[layer].to(dtype), self._prefix.values[layer].to(dtype)
+        return Before(keys, values, self._positions.expand(len(keys), -1))
+
+    def advance(self, block: Block, layer: int) -> None:
+        """Walk all packs through one block."""
+        before = self.context(layer)
+        heads, n, _ = before.keys.shape
+        squares = torch.zeros(heads, n, device=before.keys.device)
+        rows = 0
+        for i, pack in enumerate(self.packs):
+            attention = self.attend(block, i, self.project(block, i), before)
+            joined = attention.joined
+            self.output[i] = joined
+            r = block.mix(self.h[i], block.project_out(joined))
+            self.h[i] = block.finish(r, block.down(block.features(r)))
+            if not pack.validation:
+                norms = torch.linalg.vector_norm(attention.weights, dim=1, dtype=torch.float32)
+                squares += norms.square().view(heads, -1, n).mean(1)
+                rows += len(pack.tokens)
+        self.importance = (squares / rows).sqrt()
+
+
+def _exp(logits: torch.Tensor) -> torch.Tensor:
+    """Weights, without those that are as good as zero: denormals multiply 30 times slower."""
+    return logits.exp_().masked_fill_(logits < LEAST_WEIGHT, 0.0)

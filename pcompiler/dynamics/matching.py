@@ -1,0 +1,157 @@
+"""Attention matching: fewer keys that attend as all of them do (arXiv 2602.16284).
+
+For one layer, over probe tokens i with queries q_i (those of a group's heads pooled):
+
+1. keep the keys with the largest root-mean-square attention weight;
+2. masses w = argmin_{w ≥ 0} Σ_i c_i² (Σ_j w_j e^{s_ij} / M_i − 1)², M_i the mass of all n keys,
+   c_i the share of the attention that the context has at token i; β = ln w;
+3. values C: what makes the student's attention output the teacher's, by least squares.
+
+The paper fits the values to the exact keys' output at the same query. Here the target is the
+teacher's own output, so that C also makes up for what the student's stream lost further down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch.nn.functional import pad
+
+from pcompiler import progress
+from pcompiler.dynamics.blocks import Block
+from pcompiler.dynamics.capture import LEAST_WEIGHT, Before, Pack, Teacher, Walker
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.prefix import Prefix
+
+SAMPLE_TOKENS = 1024  # for the masses; importance and values need every probe
+MASS_RIDGE = 1e-3
+VALUE_RIDGE = 1e-2
+LEAST_MASS = 1e-4
+CERTAIN_SHARE = 4  # of a global budget, one in so many keys is certain for each head
+GONE = torch.finfo(torch.float16).min  # β of a key that pads a head with fewer keys
+
+
+def importance(model: LanguageModel, prefix: Prefix, packs: Sequence[Pack]) -> torch.Tensor:
+    """(L, H_kv, n): see ``Teacher.importance``; for a global budget. Costs the teacher's walk."""
+    teacher = Teacher(model, prefix, packs)
+    layers = []
+    with progress.bar(model.card.layers, "choosing keys", "layer") as shown:
+        for layer in range(model.card.layers):
+            teacher.advance(Block(model, layer), layer)
+            layers.append(teacher.importance)
+            shown.update()
+    return torch.stack(layers)
+
+
+def most_important(weights: torch.Tensor, factor: float) -> torch.Tensor:
+    """(H_kv, m) positions, in order, of the n/factor keys of each head with the largest weights."""
+    kept = max(1, round(weights.shape[-1] / factor))
+    return weights.topk(kept, dim=-1).indices.sort(dim=-1).values
+
+
+def most_important_of_all(weights: torch.Tensor, factor: float) -> list[torch.Tensor]:
+    """The same mean number of keys a head, but wherever in (L, H_kv, n) the weights are largest.
+
+    A share of the budget is certain for each head. Returns (H_kv, m) positions for each layer,
+    padded with −1.
+    """
+    each = max(1, round(weights.shape[-1] / factor))
+    rank = weights.argsort(dim=-1, descending=True).argsort(dim=-1)
+    certain = rank < max(1, each // CERTAIN_SHARE)
+    scores = weights.masked_fill(certain, math.inf).flatten()
+    picked = torch.zeros_like(scores, dtype=torch.bool)
+    picked[scores.topk(each * weights[..., 0].numel()).indices] = True
+    return [_ragged(layer) for layer in picked.view_as(weights)]
+
+
+def keep(context: Before, chosen: torch.Tensor) -> Before:
+    """The chosen keys as they are: eviction. Where ``chosen`` is −1, β is ``GONE``."""
+    index = chosen.clamp_min(0)
+    wide = index[..., None].expand(-1, -1, context.keys.shape[2])
+    bias = torch.zeros(chosen.shape, device=chosen.device).masked_fill(chosen < 0, GONE)
+    return Before(context.keys.gather(1, wide), context.values.gather(1, wide), index, bias)
+
+
+def match(walker: Walker, block: Block, teacher: Teacher, context: Before, kept: Before) -> Before:
+    """The kept keys with β and values that make them attend as all of them do.
+
+    Args:
+        walker: the student, before its attention in this layer.
+        block: the layer.
+        teacher: after this layer.
+        context: all keys.
+        kept: some of them; see ``keep``.
+    """
+    assert kept.bias is not None
+    masses = _masses(walker, block, context, kept).masked_fill(kept.bias == GONE, GONE)
+    kept = replace(kept, bias=masses)
+    return replace(kept, values=_values(walker, block, teacher, kept))
+
+
+def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torch.Tensor:
+    """(H_kv, m) β by non-negative least squares on a sample of the probes."""
+    heads, m, _ = kept.keys.shape
+    gram = torch.zeros(heads, m, m, device=kept.keys.device)
+    rhs = torch.zeros(heads, m, device=kept.keys.device)
+    for i in _sample(walker.packs):
+        x = walker.project(block, i)
+        whole = walker.logits(block, i, x, context).logsumexp(-1)
+        own = walker.own_logits(block, i, x).logsumexp(-1)
+        share = torch.sigmoid(whole - own)
+        rows = (walker.logits(block, i, x, kept) - whole[..., None]).exp_() * share[..., None]
+        rows = rows.float().masked_fill_(rows < LEAST_WEIGHT, 0.0).view(heads, -1, m)
+        gram += rows.transpose(1, 2) @ rows
+        rhs += (rows * share.float().view(heads, -1, 1)).sum(1)
+    ridge = MASS_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
+    gram.diagonal(dim1=1, dim2=2).add_(ridge)
+    return nonnegative(gram, rhs + ridge).clamp_min(LEAST_MASS).log()
+
+
+def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 300) -> torch.Tensor:
+    """argmin_{w ≥ 0} wᵀGw − 2wᵀr for (…, m, m) G and (…, m) r: FISTA (Beck & Teboulle 2009)."""
+    rate = 1 / torch.linalg.eigvalsh(gram)[..., -1:]
+    w = ahead = torch.ones_like(rhs)
+    t = 1.0
+    for _ in range(steps):
+        slope = (gram @ ahead[..., None])[..., 0] - rhs
+        new = (ahead - rate * slope).clamp_min(0)
+        t, before = (1 + math.sqrt(1 + 4 * t * t)) / 2, t
+        ahead, w = new + (before - 1) / t * (new - w), new
+    return w
+
+
+def _values(walker: Walker, block: Block, teacher: Teacher, kept: Before) -> torch.Tensor:
+    """(H_kv, m, d_head) values by ridge regression towards those that the keys had."""
+    heads, m, width = kept.values.shape
+    gram = torch.zeros(heads, m, m, device=kept.keys.device)
+    rhs = torch.zeros(heads, m, width, device=kept.keys.device)
+    for i, pack in enumerate(walker.packs):
+        if pack.validation:
+            continue
+        attention = walker.attend(block, i, walker.project(block, i), kept)
+        wanted = teacher.output[i].view(len(pack.tokens), -1, width).transpose(0, 1)
+        missing = (wanted - attention.output).float().reshape(heads, -1, width)
+        rows = attention.weights.float().view(heads, -1, m)
+        gram += rows.transpose(1, 2) @ rows
+        rhs += rows.transpose(1, 2) @ missing
+    ridge = VALUE_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
+    gram.diagonal(dim1=1, dim2=2).add_(ridge)
+    change = torch.cholesky_solve(rhs, torch.linalg.cholesky(gram))
+    return kept.values + change.to(kept.values)
+
+
+def _sample(packs: Sequence[Pack]) -> list[int]:
+    """Numbers of fitting packs, spread evenly, of about ``SAMPLE_TOKENS``."""
+    fitting = [i for i, pack in enumerate(packs) if not pack.validation]
+    step = max(1.0, sum(len(packs[i].tokens) for i in fitting) / SAMPLE_TOKENS)
+    return [fitting[int(j * step)] for j in range(math.ceil(len(fitting) / step))]
+
+
+def _ragged(picked: torch.Tensor) -> torch.Tensor:
+    """(H_kv, n) booleans → (H_kv, m) positions of the true ones, padded with −1."""
+    m = int(picked.sum(-1).max())
+    rows = [torch.nonzero(row)[:, 0] for row in picked]
+    return torch.stack([pad(row, (0, m - len(row)), value=-1) for row in rows])

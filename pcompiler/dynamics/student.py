@@ -1,0 +1,125 @@
+"""A student on its way through the layers: each is compacted, patched, and only then left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import torch
+from torch.nn.functional import pad
+
+from pcompiler import progress
+from pcompiler.dynamics.blocks import Block
+from pcompiler.dynamics.capture import Before, Teacher, Walker
+from pcompiler.dynamics.matching import GONE, keep, match
+from pcompiler.dynamics.moments import Moments
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.patch import Delta, Patch
+from pcompiler.runtime.prefix import Prefix, nothing
+
+SINK_TOKENS = 3  # first positions without a cache: the attention sink, with enormous activations
+
+# A layer and the importance of its keys, (H_kv, n) → positions to keep, (H_kv, m).
+Chooser: TypeAlias = Callable[[int, torch.Tensor], torch.Tensor]
+# Moments of fitting and of validation rows → the layer's delta; none: better left as it is.
+PatchSolver: TypeAlias = Callable[[Moments, Moments], "Delta | None"]
+
+
+@dataclass
+class Student:
+    """What a student is made of, and what has been made of it so far.
+
+    Attributes:
+        walker: its streams.
+        choose: which keys to keep in a layer; none: no cache.
+        matched: fit β and values, or keep the chosen keys as they are.
+        solve: makes each layer's patch; none: no patch.
+    """
+
+    walker: Walker
+    choose: Chooser | None = None
+    matched: bool = True
+    solve: PatchSolver | None = None
+    layers: list[Before] = field(default_factory=list)
+    deltas: dict[int, Delta] = field(default_factory=dict)
+
+    def advance(self, block: Block, layer: int, teacher: Teacher) -> None:
+        """Go through one block, behind the teacher."""
+        before = self._before(block, layer, teacher)
+        for i in range(len(self.walker.packs)):
+            attention = self.walker.attend(block, i, self.walker.project(block, i), before)
+            self.walker.h[i] = block.mix(self.walker.h[i], block.project_out(attention.joined))
+        delta = self._patch(block, teacher)
+        for i in range(len(self.walker.packs)):
+            r = self.walker.h[i]
+            u = block.features(r)
+            out = block.down(u)
+            self.walker.h[i] = block.finish(r, out if delta is None else out + delta(u))
+        if delta is not None:
+            self.deltas[layer] = delta
+
+    def _before(self, block: Block, layer: int, teacher: Teacher) -> Before:
+        context = teacher.context(layer)
+        if self.choose is None:
+            return keep(context, context.positions[:, :0])
+        kept = keep(context, self.choose(layer, teacher.importance))
+        if self.matched:
+            kept = match(self.walker, block, teacher, context, kept)
+        self.layers.append(kept)
+        return kept
+
+    def _patch(self, block: Block, teacher: Teacher) -> Delta | None:
+        """Sums over all packs, between attention and MLP, then the solution."""
+        if self.solve is None:
+            return None
+        card, device = self.walker.model.card, self.walker.model.device.handle
+        fitting, validation = (Moments(card.intermediate, card.hidden, device) for _ in range(2))
+        for i, pack in enumerate(self.walker.packs):
+            r = self.walker.h[i]
+            u = block.features(r)
+            wanted = teacher.h[i][pack.twin.clamp_min(0)]
+            missing = block.missing(wanted, r, block.down(u))
+            (validation if pack.validation else fitting).add(u, missing, self._weights(i, wanted))
+        return self.solve(fitting, validation)
+
+    def _weights(self, i: int, wanted: torch.Tensor) -> torch.Tensor:
+        """(t,) 1/‖y_C‖²; 0 where the teacher has no such token, or the student its sink."""
+        pack = self.walker.packs[i]
+        counts = pack.twin >= 0
+        if self.choose is None:
+            counts = counts & (pack.offset >= SINK_TOKENS)
+        return wanted.float().square().sum(-1).reciprocal() * counts.to(wanted.device)
+
+    def prefix(self) -> Prefix:
+        """The student as it runs."""
+        model = self.walker.model
+        patch = Patch(self.deltas) if self.deltas else None
+        if self.choose is None:
+            return replace(nothing(model), patch=patch)
+        m = max(layer.keys.shape[1] for layer in self.layers)
+
+        def stacked(name: str, fill: float = 0) -> torch.Tensor:
+            tensors = [getattr(layer, name) for layer in self.layers]
+            ends = [(0, 0) if t.dim() == 3 else () for t in tensors]  # pad() counts from the last
+            rows = [
+                pad(t, (*end, 0, m - t.shape[1]), value=fill)
+                for t, end in zip(tensors, ends, strict=True)
+            ]
+            return torch.stack(rows)
+
+        bias, positions = stacked("bias", GONE), stacked("positions")
+        return Prefix(stacked("keys"), stacked("values"), self.walker.start, bias, positions, patch)
+
+
+def walk(
+    model: LanguageModel, teacher: Teacher, students: Sequence[Student], label: str = "fitting"
+) -> None:
+    """Take the teacher and any number of students through all layers, side by side."""
+    with torch.no_grad(), progress.bar(model.card.layers, label, "layer") as shown:
+        for layer in range(model.card.layers):
+            block = Block(model, layer)
+            teacher.advance(block, layer)
+            for student in students:
+                student.advance(block, layer, teacher)
+            shown.update()

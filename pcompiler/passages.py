@@ -1,0 +1,106 @@
+"""What a prompt states, passage by passage: questions about each, and which one a query is about.
+
+Lexical and seeded, no model: it must cover the whole prompt in no time, and be the same each time.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pcompiler.ir import Kind, Prompt
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])")
+_EDGES = " \t|#*->{}[],"
+_WORD = re.compile(r"\w[\w'’./:+-]*\w|\w")
+_LEAST_CHARACTERS = 12
+_PHRASE_WORDS = 4
+_FORMS = (
+    *("How much is {}?", "What is {}?", "What about {}?", "When is {}?", "Where is {}?"),
+    *("Can you explain {}?", "Tell me about {}.", "I have a question about {}.", "{}?"),
+    *("What do I need to know about {}?", "Is there anything special about {}?"),
+    *("How does it work with {}?", "Who handles {}?", "Do you have {}?", "Is it true that {}?"),
+)
+_STOP_WORDS = frozenset(
+    """
+    a about all also an and any are as at be been before but by can could did do does down during
+    each for from had has have he her here his how i if in into is it its may more most must my no
+    not of on only or other our out over per she should so some such than that the their them then
+    there these they this those to under up was we were what when where which who whom whose why
+    will with within would you your
+    """.split()  # noqa: SIM905 - a list of a hundred words would be a page
+)
+
+
+def passages(prompt: Prompt) -> list[str]:
+    """The sentences, rows and list items of what the model sees, in order."""
+    found = []
+    for segment in prompt.segments:
+        if segment.kind is Kind.MARKUP:
+            continue
+        for line in segment.text.splitlines():
+            parts = (part.strip(_EDGES) for part in _SENTENCE_END.split(line))
+            found += [part for part in parts if len(part) >= _LEAST_CHARACTERS]
+    return found
+
+
+def questions(about: Sequence[str], count: int, seed: int) -> list[str]:
+    """At most ``count`` different questions; each passage has its turn before any has another."""
+    pick = random.Random(seed)  # noqa: S311 - not for secrets
+    phrases = [_phrases(passage) for passage in about]
+    turn = [i for i, found in enumerate(phrases) if found]
+    pick.shuffle(turn)
+    found: dict[str, None] = {}  # a set that keeps its order
+    for _ in range(_rounds(count, len(turn))):
+        for i in turn:
+            question = pick.choice(_FORMS).format(pick.choice(phrases[i]))
+            found[question[0].upper() + question[1:]] = None
+    return list(found)[:count]
+
+
+def _rounds(count: int, passages: int) -> int:
+    return 2 * math.ceil(count / passages) if passages else 0
+
+
+def _phrases(passage: str) -> list[str]:
+    """Runs of words between stop words."""
+    runs: list[list[str]] = [[]]
+    for word in _WORD.findall(passage):
+        if word.lower() in _STOP_WORDS or len(runs[-1]) == _PHRASE_WORDS:
+            runs.append([])
+        if word.lower() not in _STOP_WORDS:
+            runs[-1].append(word)
+    return [phrase for phrase in map(" ".join, runs) if len(phrase) > 3]
+
+
+class Coverage:
+    """Tells which passage a text is about: the one that shares the rarest words with it.
+
+    Args:
+        about: the prompt's passages.
+    """
+
+    def __init__(self, about: Sequence[str]) -> None:
+        self._words = [_content(passage) for passage in about]
+        count = Counter(word for words in self._words for word in words)
+        self._rarity = {word: math.log(1 + len(about) / n) for word, n in count.items()}
+
+    def passage(self, text: str) -> int | None:
+        """The passage's number; none if no word is shared."""
+        words = _content(text)
+        scores = [sum(self._rarity[w] for w in words & own) for own in self._words]
+        best = max(range(len(scores)), key=scores.__getitem__, default=None)
+        return best if best is not None and scores[best] > 0 else None
+
+    def uncovered(self, texts: Sequence[str], fitted: Iterable[str]) -> list[int]:
+        """Numbers of the texts about a passage that none of the fitted ones is about."""
+        covered = {self.passage(text) for text in fitted}
+        about = [self.passage(text) for text in texts]
+        return [i for i, p in enumerate(about) if p is not None and p not in covered]
+
+
+def _content(text: str) -> frozenset[str]:
+    return frozenset(w.lower() for w in _WORD.findall(text)) - _STOP_WORDS

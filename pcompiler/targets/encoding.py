@@ -1,0 +1,123 @@
+"""A prefix as named tensors, and back: exact or compacted keys and values, a patch, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from pcompiler.codec.tensors import from_int8, to_16_bit, to_int8
+from pcompiler.errors import DamageError
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.patch import Delta, Patch
+from pcompiler.runtime.prefix import Prefix, nothing
+
+CACHE = frozenset({"keys", "values"})
+PATCH = frozenset({"patch_a", "patch_b", "patch_bias", "patch_ranks"})
+
+
+def to_tensors(prefix: Prefix, bits: int = 16, windows: bool = False) -> dict[str, torch.Tensor]:
+    """What ``from_tensors`` needs.
+
+    Args:
+        prefix: what to write down.
+        bits: 16, or 8 for keys and values with a scale for each group.
+        windows: keep the keys' positions, which only sliding windows ask for.
+    """
+    found: dict[str, torch.Tensor] = {}
+    if prefix.length:
+        for name, tensor in (("keys", prefix.keys), ("values", prefix.values)):
+            if bits == 8:
+                found[name], found[f"{name}_scale"] = to_int8(tensor)
+            else:
+                found[name] = to_16_bit(tensor)
+    if prefix.bias is not None:
+        found["bias"] = to_16_bit(prefix.bias)
+        found["length"] = torch.tensor([prefix.length], dtype=torch.int32)
+    if prefix.positions is not None and windows:
+        found["positions"] = prefix.positions.to(torch.int32)
+    return found | (_patch_tensors(prefix.patch) if prefix.patch is not None else {})
+
+
+def _patch_tensors(patch: Patch) -> dict[str, torch.Tensor]:
+    layers = sorted(patch.deltas)
+    deltas = [patch.deltas[i] for i in layers]
+    ranks = [[i, d.rank] for i, d in zip(layers, deltas, strict=True)]
+    return {
+        "patch_a": to_16_bit(torch.cat([d.a for d in deltas])),
+        "patch_b": to_16_bit(torch.cat([d.b.T for d in deltas])),
+        "patch_bias": to_16_bit(torch.stack([d.bias for d in deltas])),
+        "patch_ranks": torch.tensor(ranks, dtype=torch.int32),
+    }
+
+
+def from_tensors(
+    model: LanguageModel, tensors: Mapping[str, torch.Tensor], halves: frozenset[str]
+) -> Prefix:
+    """The prefix on the model's device; cast to its dtype when it is put in place.
+
+    Args:
+        model: the language model.
+        tensors: as ``to_tensors`` made them.
+        halves: names of the tensors without which it is not whole.
+
+    Raises:
+        DamageError: a tensor is missing, or of another shape than the model's.
+    """
+    lost = sorted(halves - tensors.keys())
+    if lost:
+        raise DamageError(f"the artifact is not whole: it has no tensor {', '.join(lost)}.")
+    device = model.device.handle
+    patch = _patch(model, tensors) if tensors.keys() >= PATCH else None
+    if not tensors.keys() >= CACHE:
+        empty = nothing(model)
+        return Prefix(empty.keys, empty.values, 0, patch=patch)
+    keys, values = (_dequantised(tensors, name).to(device) for name in ("keys", "values"))
+    card = model.card
+    want = (card.layers, card.kv_heads, keys.shape[2] if keys.dim() == 4 else 0, card.head_dim)
+    _check("keys", keys, want)
+    _check("values", values, want)
+    bias, positions = tensors.get("bias"), tensors.get("positions")
+    if bias is None:
+        return Prefix(keys, values, want[2], patch=patch)
+    _check("bias", bias, want[:3])
+    if positions is not None:
+        _check("positions", positions.float(), want[:3])
+        positions = positions.to(device)
+    length = tensors.get("length", torch.zeros(0))
+    if length.numel() != 1 or not 0 < int(length) < model.window:
+        raise DamageError("the artifact does not say how long its prompt was.")
+    return Prefix(keys, values, int(length), bias.float().to(device), positions, patch)
+
+
+def _dequantised(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    tensor = tensors[name]
+    if tensor.dtype != torch.int8:
+        return tensor
+    scale = tensors.get(f"{name}_scale")
+    if scale is None:
+        raise DamageError(f"the artifact's {name} have lost their scales.")
+    return from_int8(tensor, scale)
+
+
+def _patch(model: LanguageModel, tensors: Mapping[str, torch.Tensor]) -> Patch:
+    ranks = tensors["patch_ranks"]
+    if ranks.dim() != 2 or ranks.shape[1] != 2:
+        raise DamageError(f"the patch's ranks have shape {tuple(ranks.shape)}, not (layers, 2).")
+    layers, each = ranks[:, 0].tolist(), ranks[:, 1].tolist()
+    total = sum(each)
+    in_range = all(0 <= i < model.card.layers for i in layers) and min(each, default=0) >= 0
+    if not in_range or len(set(layers)) != len(layers):
+        raise DamageError(f"the patch is for layers {layers}, of {model.card.layers}.")
+    _check("patch_a", tensors["patch_a"], (total, model.card.intermediate))
+    _check("patch_b", tensors["patch_b"], (total, model.card.hidden))
+    _check("patch_bias", tensors["patch_bias"], (len(layers), model.card.hidden))
+    device = model.device.handle
+    a, b = (torch.split(tensors[n].to(device), each) for n in ("patch_a", "patch_b"))
+    bias = tensors["patch_bias"].to(device)
+    return Patch({i: Delta(a[j], b[j].T, bias[j]) for j, i in enumerate(layers)})
+
+
+def _check(name: str, tensor: torch.Tensor, want: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != want or not tensor.is_floating_point():
+        raise DamageError(f"the artifact's {name} have shape {tuple(tensor.shape)}, not {want}.")

@@ -1,0 +1,44 @@
+"""A compacted cache with the companion patch that was solved on top of it: one artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from pcompiler.config import TargetConfig
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.prefix import Prefix
+from pcompiler.targets.base import Built, Compilation, Target
+from pcompiler.targets.encoding import CACHE, PATCH, from_tensors
+from pcompiler.targets.fitted import Recipe, best, built, fit
+
+DEFAULT_FACTOR = 10.0
+
+
+class Hybrid(Target):
+    """Each layer's keys are compacted, then its W_down is patched for what they still lack."""
+
+    name = "hybrid"
+    settings = ("factor", "budget", "bits", "rank", "budget_bytes", "strength", "refine")
+    uses_teacher = True
+
+    def build(self, compilation: Compilation) -> Built:
+        """The cache with its patch, and the cache alone, side by side; validation chooses."""
+        settings = compilation.config.targets
+        factor = settings.factor or DEFAULT_FACTOR
+        recipes = [Recipe(factor, settings.rank), Recipe(factor, rank=0)]
+        patched, alone = fit(compilation, recipes)
+        chosen, notes = best(compilation, patched, alone)
+        return built(compilation, chosen, {"factor": factor, "rank": settings.rank, **notes})
+
+    def fits(self, _settings: TargetConfig) -> bool:
+        """Whether anything is fitted on probes: always."""
+        return True
+
+    def attach(self, model: LanguageModel, tensors: Mapping[str, torch.Tensor]) -> Prefix:
+        """Both halves; neither loads without the other."""
+        return from_tensors(model, tensors, CACHE | PATCH)
+
+
+TARGET = Hybrid()

@@ -153,7 +153,7 @@ class Walker:
             groups = len(x.q) // len(before.bias)
             logits += before.bias.to(logits).repeat_interleave(groups, dim=0)[:, None]
         if block.window is not None:
-            gone = before.positions[:, None] <= self._reach(block, i)[:, None]
+            gone = before.positions[:, None] <= self._reach(block, i)
             logits.masked_fill_(gone.repeat_interleave(len(logits) // len(gone), dim=0), -math.inf)
         return logits
 

@@ -99,6 +99,7 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
     for i in _sample(walker.packs):
         x = walker.project(block, i)
         whole = walker.logits(block, i, x, context).logsumexp(-1)
+        whole = whole.clamp_min(torch.finfo(whole.dtype).min)  # no key within the window
         own = walker.own_logits(block, i, x).logsumexp(-1)
         share = torch.sigmoid(whole - own)
         rows = (walker.logits(block, i, x, kept) - whole[..., None]).exp_() * share[..., None]

@@ -20,7 +20,7 @@ RIDGES = (0.1, 0.3, 1.0, 3.0)
 
 @dataclass
 class Ridge:
-    """Solves layer after layer; starts each at the λ that served the layer before.
+    """Solves layer after layer; λ moves by at most one place of the grid from a layer to the next.
 
     Attributes:
         rank: of each layer's patch at most.
@@ -29,7 +29,8 @@ class Ridge:
 
     rank: int
     ridges: tuple[float, ...] = RIDGES
-    _last: int = 1
+    _at: int = 1
+    _towards: int = 1
 
     def __call__(self, fitting: Moments, validation: Moments) -> Delta | None:
         """The delta at the λ with the least validation error; none where that is no gain."""
@@ -43,28 +44,25 @@ class Ridge:
     def _search(
         self, gram: torch.Tensor, rhs: torch.Tensor, fitting: Moments, validation: Moments
     ) -> torch.Tensor:
-        """Downhill over the grid of λ from the last layer's: two or three solutions, not all."""
-        tried: dict[int, tuple[float, torch.Tensor]] = {}
-
-        def error(i: int) -> float:
-            if not 0 <= i < len(self.ridges):
-                return float("inf")
-            if i not in tried:
-                x = _solve(gram, rhs, self.ridges[i])
-                fit = validation.fit(x, fitting.bias(x))
-                tried[i] = fit.error(fit.strength), x
-            return tried[i][0]
-
-        i = min(self._last, len(self.ridges) - 1)
+        """The better of the last layer's λ and one beside it; two solutions a layer."""
+        here = _solve(gram, rhs, self.ridges[self._at])
+        beside = self._at + self._towards
         if not validation.weight:
-            return _solve(gram, rhs, self.ridges[i])
-        while True:
-            best = min((i, i - 1, i + 1), key=error)
-            if best == i:
-                break
-            i = best
-        self._last = i
-        return tried[i][1]
+            return here
+        if not 0 <= beside < len(self.ridges):
+            self._towards *= -1
+            beside = self._at + self._towards
+        there = _solve(gram, rhs, self.ridges[beside])
+
+        def error(x: torch.Tensor) -> float:
+            fit = validation.fit(x, fitting.bias(x))
+            return fit.error(fit.strength)
+
+        if error(there) < error(here):
+            self._at = beside
+            return there
+        self._towards *= -1
+        return here
 
 
 def _solve(gram: torch.Tensor, rhs: torch.Tensor, ridge: float) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from pcompiler import progress
 from pcompiler.dynamics.blocks import Block
-from pcompiler.dynamics.capture import Before, Teacher, Walker
+from pcompiler.dynamics.capture import Before, Stream, Teacher, Walker
 from pcompiler.dynamics.matching import GONE, keep, match
 from pcompiler.dynamics.moments import Moments
 from pcompiler.model import LanguageModel
@@ -44,18 +44,23 @@ class Student:
     layers: list[Before] = field(default_factory=list)
     deltas: dict[int, Delta] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        model = self.walker.model
+        self.features = Stream(model, self.walker.packs, model.card.intermediate)
+
     def advance(self, block: Block, layer: int, teacher: Teacher) -> None:
         """Go through one block, behind the teacher."""
         before = self._before(block, layer, teacher)
         for i in range(len(self.walker.packs)):
             attention = self.walker.attend(block, i, self.walker.project(block, i), before)
             self.walker.h[i] = block.mix(self.walker.h[i], block.project_out(attention.joined))
+            self.features[i] = block.features(self.walker.h[i])
         delta = self._patch(block, teacher)
         for i in range(len(self.walker.packs)):
-            r = self.walker.h[i]
-            u = block.features(r)
+            u = self.features[i]
             out = block.down(u)
-            self.walker.h[i] = block.finish(r, out if delta is None else out + delta(u))
+            out = out if delta is None else out + delta(u)
+            self.walker.h[i] = block.finish(self.walker.h[i], out)
         if delta is not None:
             self.deltas[layer] = delta
 
@@ -76,10 +81,9 @@ class Student:
         card, device = self.walker.model.card, self.walker.model.device.handle
         fitting, validation = (Moments(card.intermediate, card.hidden, device) for _ in range(2))
         for i, pack in enumerate(self.walker.packs):
-            r = self.walker.h[i]
-            u = block.features(r)
+            u = self.features[i]
             wanted = teacher.h[i][pack.twin.clamp_min(0)]
-            missing = block.missing(wanted, r, block.down(u))
+            missing = block.missing(wanted, self.walker.h[i], block.down(u))
             (validation if pack.validation else fitting).add(u, missing, self._weights(i, wanted))
         return self.solve(fitting, validation)
 

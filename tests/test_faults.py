@@ -107,6 +107,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def fill_up(disk: Path) -> Path:
+    """The file that takes the last free page."""
+    fill = disk / "fill"
+    with fill.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    assert shutil.disk_usage(disk).free < 4096
+    return fill
+
+
 def test_a_full_disk_is_said_and_what_was_stored_is_safe(
     cli: Cli, small_disk: Path, tmp_path: Path
 ) -> None:
@@ -115,16 +125,27 @@ def test_a_full_disk_is_said_and_what_was_stored_is_safe(
     (tmp_path / "p.md").write_text(text)
     (tmp_path / "big.md").write_text(f"{text}\n" * 20)
     artifact = json.loads(cli("compile", tmp_path / "p.md", "--json", *store)[1])["artifact"]
-    fill = small_disk / "fill"
-    with fill.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    assert shutil.disk_usage(small_disk).free < 4096
+    fill = fill_up(small_disk)
     code, _, err = cli("compile", tmp_path / "big.md", *store)
     assert (code, "full" in err, len(err.strip().splitlines())) == (2, True, 1), err
     fill.unlink()
     assert cli("verify", artifact, *store)[0] == 0
     assert cli("compile", tmp_path / "big.md", *store)[0] == 0
+
+
+def test_a_full_disk_under_out_leaves_no_part_and_the_artifact_in_the_store(
+    cli: Cli, small_disk: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "p.md").write_text("The workshop opens at nine and closes at five on all days.")
+    fill, out = fill_up(small_disk), small_disk / "a.pca"
+    code, _, err = cli("compile", tmp_path / "p.md", "--out", out)
+    assert (code, str(out) in err, len(err.strip().splitlines())) == (2, True, 1), err
+    assert list(small_disk.iterdir()) == [fill]
+    (stored,) = json.loads(cli("store", "list", "--json")[1])["artifacts"]
+    fill.unlink()
+    again = json.loads(cli("compile", tmp_path / "p.md", "--out", out, "--json")[1])
+    assert (again["cached"], again["artifact"]) == (True, stored["artifact"])
+    assert cli("verify", out, "--bytes-only")[0] == 0
 
 
 def test_a_read_only_disk_is_said_and_a_copy_of_its_store_works(

@@ -16,6 +16,7 @@ from typing import NoReturn
 from pcompiler import __version__
 from pcompiler.config import Config, DecodeConfig, TargetConfig
 from pcompiler.errors import ConfigError, PcompilerError
+from pcompiler.interrupts import EXIT_CODE, heard_in_imports
 from pcompiler.targets import TARGETS
 from pcompiler.threads import patient_threads
 
@@ -34,17 +35,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = argparse.Namespace(json="--json" in (sys.argv if argv is None else argv))
     patient_threads()
     try:
-        args = parser().parse_args(argv)
-        module, function = args.command
-        code: int = getattr(import_module(f"pcompiler.commands.{module}"), function)(args)
-        return code
+        with heard_in_imports(lambda: _interrupted(args)):
+            args = parser().parse_args(argv)
+            module, function = args.command
+            code: int = getattr(import_module(f"pcompiler.commands.{module}"), function)(args)
+            return code
     except PcompilerError as e:
         return _fail(args, type(e).__name__, str(e), e.exit_code)
     except KeyboardInterrupt:
-        return _fail(args, "Interrupted", "interrupted; the store is as it was.", 130)
+        return _interrupted(args)
     except BrokenPipeError:  # `pcompiler store list | head`
         sys.stderr.close()
         return 0
+
+
+def _interrupted(args: argparse.Namespace) -> int:
+    return _fail(args, "Interrupted", "interrupted; the store is as it was.", EXIT_CODE)
 
 
 def _fail(args: argparse.Namespace, kind: str, message: str, code: int) -> int:

@@ -22,8 +22,8 @@ SINK_TOKENS = 3  # first positions without a cache: the attention sink, with eno
 
 # A layer and the importance of its keys, (H_kv, n) → positions to keep, (H_kv, m).
 Chooser: TypeAlias = Callable[[int, torch.Tensor], torch.Tensor]
-# Moments of fitting and of validation rows → the layer's delta; none: better left as it is.
-PatchSolver: TypeAlias = Callable[[Moments, Moments], "Delta | None"]
+# A layer, moments of fitting and of validation rows → its delta; none: better left as it is.
+PatchSolver: TypeAlias = Callable[[int, Moments, Moments], "Delta | None"]
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Student:
             attention = self.walker.attend(block, i, self.walker.project(block, i), before)
             self.walker.h[i] = block.mix(self.walker.h[i], block.project_out(attention.joined))
             self.features[i] = block.features(self.walker.h[i])
-        delta = self._patch(block, teacher)
+        delta = self._patch(block, layer, teacher)
         for i in range(len(self.walker.packs)):
             u = self.features[i]
             out = block.down(u)
@@ -74,7 +74,7 @@ class Student:
         self.layers.append(kept)
         return kept
 
-    def _patch(self, block: Block, teacher: Teacher) -> Delta | None:
+    def _patch(self, block: Block, layer: int, teacher: Teacher) -> Delta | None:
         """Sums over all packs, between attention and MLP, then the solution."""
         if self.solve is None:
             return None
@@ -85,7 +85,7 @@ class Student:
             wanted = teacher.h[i][pack.twin.clamp_min(0)]
             missing = block.missing(wanted, self.walker.h[i], block.down(u))
             (validation if pack.validation else fitting).add(u, missing, self._weights(i, wanted))
-        return self.solve(fitting, validation)
+        return self.solve(layer, fitting, validation)
 
     def _weights(self, i: int, wanted: torch.Tensor) -> torch.Tensor:
         """(t,) 1/‖y_C‖²; 0 where the teacher has no such token, or the student its sink."""

@@ -21,9 +21,9 @@ Row = dict[str, Any]
 
 MEASURED = 24  # held-out queries of one context, at most
 FITTED = 32  # fit queries of one context, at most
-# Characters that come to about 1,000 tokens of SmolLM2: prose has 4.7 a token, sums have 3.4.
+# Characters that come to about 1,000 tokens of SmolLM2: prose has 4.7 a token, sums 2.8.
 ARTICLE_CHARACTERS = 4800
-SHOTS_CHARACTERS = 2750
+SHOTS, SHOT_CHARACTERS = 6, range(360, 480)  # of question and answer together
 QUERY_CHARACTERS = 400  # longer first turns and problems would cost more than the prompt
 PAIRS = 11  # of UUIDs, 69 tokens each; three of them are asked for in the prompt
 
@@ -86,8 +86,7 @@ def _split_questions(paragraphs: Sequence[Row], seed: str) -> tuple[tuple[str, .
     asked = [[q for q, i in first_asked.items() if i == n] for n in range(len(paragraphs))]
     order = rng.sample(range(len(asked)), len(asked))
     hidden = order[: 1 if len(asked[order[0]]) >= 7 else 2]
-    fit: list[str] = []
-    held_out: list[str] = []
+    fit, held_out = list[str](), list[str]()
     for questions in (asked[i] for i in sorted(order[len(hidden) :])):
         rng.shuffle(questions)
         cut = max(1, round(0.4 * len(questions)))
@@ -122,16 +121,15 @@ def _worked_problems(data: Path) -> Iterator[LadderContext]:
     """
     rows = _json_lines(data / "gsm8k.jsonl")
     task = "Solve the user's problem step by step. Put the result on the last line, after ####."
-    for name, annotated in (("steps", False), ("calculator", True)):
-        seed = f"gsm8k {name}"
-        shuffled = random.Random(seed).sample(rows, len(rows))
+    for name, annotated in (("gsm8k_steps", False), ("gsm8k_calculator", True)):
+        shuffled = random.Random(name).sample(rows, len(rows))
         solved = [(row["question"], row["answer"]) for row in shuffled]
         if not annotated:
             solved = [(q, re.sub(r"<<.*?>>", "", a)) for q, a in solved]
-        shots = _within(solved[:8], SHOTS_CHARACTERS, lambda pair: len(pair[0] + pair[1]))
-        _require(len(shots) > 2, "gsm8k.jsonl: too few short problems")
-        sets = _split((question for question, _ in solved[8:]), seed)
-        yield LadderContext(f"gsm8k_{name}", "few-shot", _chat(task, shots), *sets)
+        shots = [(q, a) for q, a in solved if len(q + a) in SHOT_CHARACTERS][:SHOTS]
+        _require(len(shots) == SHOTS, "gsm8k.jsonl: too few problems of middle length")
+        sets = _split((q for q, a in solved if (q, a) not in shots), name)
+        yield LadderContext(name, "few-shot", _chat(task, shots), *sets)
 
 
 def _look_ups(data: Path) -> Iterator[LadderContext]:

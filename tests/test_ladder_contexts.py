@@ -40,7 +40,7 @@ def data(tmp_path: Path) -> Path:
     _lines(tmp_path / "mt_bench_questions.jsonl", [*turns, {"turns": ["Why? " * 200, "And?"]}])
     sums = [
         {
-            "question": f"What is {n} + {n}?",
+            "question": f"What is {n} + {n}? " + "Think. " * (n % 60),
             "answer": f"It is <<{n}+{n}={2 * n}>>{2 * n}.\n#### {n}",
         }
         for n in range(90)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -35,6 +36,7 @@ class Student:
         choose: which keys to keep in a layer; none: no cache.
         matched: fit β and values, or keep the chosen keys as they are.
         solve: makes each layer's patch; none: no patch.
+        seconds: that this student's own part of the walk took.
     """
 
     walker: Walker
@@ -43,6 +45,7 @@ class Student:
     solve: PatchSolver | None = None
     layers: list[Before] = field(default_factory=list)
     deltas: dict[int, Delta] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         model = self.walker.model
@@ -125,5 +128,7 @@ def walk(
             block = Block(model, layer)
             teacher.advance(block, layer)
             for student in students:
+                start = time.perf_counter()
                 student.advance(block, layer, teacher)
+                student.seconds += time.perf_counter() - start
             shown.update()

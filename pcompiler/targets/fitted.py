@@ -66,10 +66,18 @@ def fit(compilation: Compilation, recipes: Sequence[Recipe]) -> list[Prefix]:
 def _walk(
     compilation: Compilation, recipes: Sequence[Recipe], solvers: Sequence[Ridge]
 ) -> list[Prefix]:
+    students = students_of(compilation, recipes, solvers)
+    return [student.prefix() for student in students]
+
+
+def students_of(
+    compilation: Compilation, recipes: Sequence[Recipe], solvers: Sequence[Ridge]
+) -> list[Student]:
+    """The recipes' students after one walk behind the same teacher."""
     model, packs = compilation.model, pack_rows(compilation.rows)
     students = [_student(compilation, *pair, packs) for pair in zip(recipes, solvers, strict=True)]
     walk(model, Teacher(model, compilation.teacher, packs), students)
-    return [student.prefix() for student in students]
+    return students
 
 
 def _student(compilation: Compilation, recipe: Recipe, solver: Ridge, packs: list[Pack]) -> Student:

@@ -23,17 +23,6 @@ def table(contexts: Sequence[Row]) -> str:
     for context in contexts:
         for row in context["rows"]:
             groups[_key(row)].append((context, row))
-    columns = (
-        "method",
-        "KL mean",
-        "KL worst",
-        "agreement",
-        "worst",
-        "uncovered",
-        "recovered",
-        "bytes",
-        "n",
-    )
     lines = [_line(key, pairs) for key, pairs in sorted(groups.items(), key=lambda g: str(g[0]))]
     return render(COLUMNS, lines) + "\n\n" + _by_kind(groups)
 

@@ -121,7 +121,9 @@ def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
     d = Config()
     c.add_argument("file", help="text, Markdown, or chat messages as JSON; - for stdin")
     kinds = "; ".join(f"{name}: {what}" for name, what in TARGETS.items())
-    c.add_argument("--target", choices=list(TARGETS), help=f"{kinds} (default {d.compile.target})")
+    kinds += "; auto: the smallest that meets the gates"
+    names = [*TARGETS, "auto"]
+    c.add_argument("--target", choices=names, help=f"{kinds} (default {d.compile.target})")
     c.add_argument("--queries", metavar="FILE", help='held-out probes, JSON lines {"query": "…"}')
     c.add_argument("--fit-queries", metavar="FILE", help="probes to fit on, beside self-study")
     _target_options(c)
@@ -135,6 +137,7 @@ def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _target_options(c: argparse.ArgumentParser) -> None:
     d = TargetConfig()
+    c.add_argument("--plot", metavar="FILE.png", help="of auto: write the trade as a picture")
     g = c.add_argument_group("kv, weights and hybrid")
     g.add_argument("--factor", type=float, metavar="F", help="prompt tokens over kept ones")
     g.add_argument("--rank", type=int, metavar="R", help=f"of the patch (default {d.rank})")

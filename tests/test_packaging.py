@@ -23,6 +23,7 @@ LAYERS = (
     ("targets",),
     ("fidelity",),
     ("pipeline",),
+    ("search",),
     ("session",),
     ("compiler",),
     ("bench",),

@@ -116,21 +116,20 @@ def _refined(compilation: Compilation, prefix: Prefix) -> Prefix:
     rows = compilation.rows
     after = refine(compilation.model, compilation.teacher, prefix, rows, steps, seed)
     before_kl, after_kl = validation_kl(compilation, [prefix, after])
-    return after if after_kl < before_kl else prefix
+    return after if _better(after_kl, before_kl) else prefix
 
 
-def validation_kl(compilation: Compilation, prefixes: Sequence[Prefix]) -> list[float]:
-    """KL(teacher ‖ student) on the validation rows, nats per answer token, for each prefix."""
+def validation_kl(compilation: Compilation, prefixes: Sequence[Prefix]) -> torch.Tensor:
+    """(prefixes, validation rows) KL(teacher ‖ student), nats, summed over each row's answer."""
     rows = [row for row in compilation.rows if row.validation]
     model, answers = compilation.model, [row.answer for row in rows]
     teacher = list(score(model, compilation.teacher, [row.query for row in rows], answers))
-    found = []
+    found = torch.zeros(len(prefixes), len(rows))
     with progress.bar(len(prefixes), "choosing", "fit") as shown:
-        for prefix in prefixes:
+        for i, prefix in enumerate(prefixes):
             queries = [row.query if prefix.length else row.bare for row in rows]
             pairs = zip(teacher, score(model, prefix, queries, answers), strict=True)
-            total = sum(float((p.exp() * (p - q)).sum()) for p, q in pairs)
-            found.append(total / sum(map(len, answers)))
+            found[i] = torch.tensor([float((p.exp() * (p - q)).sum()) for p, q in pairs])
             shown.update()
     return found
 
@@ -140,24 +139,34 @@ def best(
 ) -> tuple[Prefix, dict[str, Any]]:
     """The patch at the strength with the least validation KL, or the student without it.
 
+    The patch has to be better by more than chance: by a standard error of the paired rows.
+
     Returns:
-        The choice, and notes on it: strength, validation KL with and without the patch, and
-        ``gain``, 1 − the ratio of the two.
+        The choice, and notes on it: strength, validation KL (nats per answer token) with and
+        without the patch, and ``gain``, 1 − the ratio of the two.
     """
     asked = compilation.config.targets.strength
     strengths = [s for s in (STRENGTHS if asked is None else (asked,)) if s > 0]
     tried = {s: _at(patched, s) for s in strengths if patched.patch is not None}
-    kls = dict(
-        zip((0.0, *tried), validation_kl(compilation, [unpatched, *tried.values()]), strict=True)
-    )
-    strength = min(kls, key=kls.__getitem__) if asked is None else max(kls)
+    kls = validation_kl(compilation, [unpatched, *tried.values()])
+    best_one = int(kls.sum(1).argmin()) if asked is None else len(tried)
+    if asked is None and not _better(kls[best_one], kls[0]):
+        best_one = 0
+    tokens = sum(len(row.answer) for row in compilation.rows if row.validation)
+    without, chosen = float(kls[0].sum()) / tokens, float(kls[best_one].sum()) / tokens
     notes = {
-        "strength": strength,
-        "validation_kl": kls[strength],
-        "validation_kl_unpatched": kls[0.0],
-        "gain": 1 - kls[strength] / kls[0.0] if kls[0.0] > 0 else 0.0,
+        "strength": [0.0, *tried][best_one],
+        "validation_kl": chosen,
+        "validation_kl_unpatched": without,
+        "gain": 1 - chosen / without if without > 0 else 0.0,
     }
-    return tried.get(strength, unpatched), notes
+    return [unpatched, *tried.values()][best_one], notes
+
+
+def _better(new: torch.Tensor, old: torch.Tensor) -> bool:
+    """Whether rows of KL are lower than before by more than a standard error of the mean."""
+    gain = old - new
+    return bool(gain.mean() > gain.std() / len(gain) ** 0.5) if len(gain) > 1 else False
 
 
 def built(compilation: Compilation, prefix: Prefix, notes: dict[str, Any]) -> Built:

@@ -1,6 +1,6 @@
 """The fidelity ladder: how faithful each kind of artifact is to the full prompt, at which size.
 
-python benches/fidelity_ladder.py [--data FOLDER] [--out FOLDER] [--grid core|full] [--quick]
+python benches/fidelity_ladder.py [--data FOLDER] [--out FOLDER] [--grid headline|core|full] [--quick]
 
 Every row of a context is measured on the same held-out queries, after the artifact's bytes have
 been written and read again. A context that is in the output folder already is not run again.
@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))  # run as a script, from anywhere
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see pcompiler.threads
 
 from benches.ladder_contexts import LadderContext, contexts
-from benches.ladder_run import CORE, FULL, measure
+from benches.ladder_run import GRIDS, measure
 from benches.ladder_table import table
 from pcompiler.model import LanguageModel
 
@@ -41,8 +41,7 @@ def main() -> None:
         for number, context in enumerate(missing, 1):
             print(f"{context.name} ({number} of {len(missing)})", file=sys.stderr, flush=True)
             fitting = QUICK_FITTING if options.quick else options.fitting
-            grid = FULL if options.grid == "full" else CORE
-            found = measure(model, context, grid, fitting, options.kvpress)
+            found = measure(model, context, GRIDS[options.grid], fitting, options.kvpress)
             _file(options.out, context).write_text(json.dumps(found, indent=1) + "\n")
     rows = [json.loads(_file(options.out, c).read_text()) for c in chosen]
     print(table(rows))
@@ -58,7 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of public data sets: see ladder_data.py")
     parser.add_argument("--out", type=Path, default=ROOT / "benches" / "results" / "ladder")
     parser.add_argument("--only", nargs="+", metavar="CONTEXT", help="these contexts only")
-    parser.add_argument("--grid", choices=("core", "full"), default="core")
+    parser.add_argument("--grid", choices=GRIDS, default="headline")
     parser.add_argument("--fitting", type=int, default=64, help="self-study probes of a context")
     parser.add_argument("--kvpress", type=Path, help="interpreter that has kvpress, for peers")
     parser.add_argument("--quick", action="store_true", help="one context, few probes")

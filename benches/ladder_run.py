@@ -33,11 +33,19 @@ CORE = (
     Recipe(50.0, 4),
     *(Recipe(None, rank) for rank in (64, ALL)),
 )
+HEADLINE = (
+    *(Recipe(f, 0) for f in (10.0, 20.0, 50.0)),
+    Recipe(10.0, 0, matched=False),
+    *(Recipe(f, 16) for f in (10.0, 20.0, 50.0)),
+    Recipe(50.0, 4),
+    Recipe(None, ALL),
+)
 FULL = (
     *(Recipe(f, 0, matched) for f in (2.0, 5.0, 10.0, 20.0, 50.0) for matched in (True, False)),
     *(Recipe(f, rank) for f in (2.0, 5.0, 10.0, 20.0, 50.0) for rank in (4, 16, 64)),
     *(Recipe(None, rank) for rank in (4, 16, 64, ALL)),
 )
+GRIDS = {"headline": HEADLINE, "core": CORE, "full": FULL}
 BYTE_BUDGET = Recipe(50.0, 4)  # also in 8 bit: for the reference's 0.5 MB a context
 PRESSES = ("snapkv", "expected_attention")
 PEER_FACTORS = (10.0, 20.0)

@@ -12,6 +12,7 @@ from pcompiler import progress
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.patch import Patch
 
+CHUNK_TOKENS = 2048  # of a prefill at a time
 ROOM = 128  # positions allocated past a prefix, so that the first steps copy nothing
 
 
@@ -60,11 +61,16 @@ def nothing(model: LanguageModel) -> Prefix:
 
 
 def prefill(model: LanguageModel, ids: list[int]) -> Prefix:
-    """Run the model over a context once. O(n) projections and O(n²) attention; no logits."""
+    """Run the model over a context once. O(n) projections and O(n²) attention; no logits.
+
+    A long context goes through in chunks, which bounds what the blocks hold at a time.
+    """
     keys, values = _allocate(model, len(ids))
     cache = _cache_over(model, keys, values)
-    with torch.no_grad(), progress.layers(model.hf, "prefill"):
-        model.hf.model(input_ids=model.tensor(ids), past_key_values=cache, use_cache=True)
+    chunks = [ids[i : i + CHUNK_TOKENS] for i in range(0, len(ids), CHUNK_TOKENS)]
+    with torch.no_grad(), progress.layers(model.hf, "prefill", passes=len(chunks)):
+        for chunk in chunks:
+            model.hf.model(input_ids=model.tensor(chunk), past_key_values=cache, use_cache=True)
     return Prefix(keys[:, 0], values[:, 0], len(ids))
 
 

@@ -35,7 +35,6 @@ CORE = (
 )
 HEADLINE = (
     *(Recipe(f, 0) for f in (10.0, 20.0, 50.0)),
-    Recipe(10.0, 0, matched=False),
     *(Recipe(f, 16) for f in (10.0, 20.0, 50.0)),
     Recipe(50.0, 4),
     Recipe(None, ALL),
@@ -48,7 +47,7 @@ FULL = (
 GRIDS = {"headline": HEADLINE, "core": CORE, "full": FULL}
 BYTE_BUDGET = Recipe(50.0, 4)  # also in 8 bit: for the reference's 0.5 MB a context
 PRESSES = ("snapkv", "expected_attention")
-PEER_FACTORS = (10.0, 20.0)
+PEER_FACTORS = (10.0,)
 USERS_PROBES = 16  # of a context's fit queries: the rest of the fitting is self-study
 
 

@@ -142,7 +142,9 @@ def _target_options(c: argparse.ArgumentParser) -> None:
     g.add_argument("--factor", type=float, metavar="F", help="prompt tokens over kept ones")
     g.add_argument("--rank", type=int, metavar="R", help=f"of the patch (default {d.rank})")
     g.add_argument("--bits", type=int, metavar="B", help="8 or 16, of keys and values")
-    g.add_argument("--budget", help="keys: the same number for each head, or global (default head)")
+    g.add_argument(
+        "--budget", help=f"of keys: global, or as many for each head (default {d.budget})"
+    )
     g.add_argument("--budget-bytes", type=int, metavar="N", help="of the patch; shares out ranks")
     g.add_argument("--strength", type=float, metavar="S", help="0..1 (default: validation chooses)")
     g.add_argument("--refine", type=int, metavar="STEPS", help="of gradient descent, afterwards")

@@ -93,9 +93,9 @@ def _loss(
 ) -> torch.Tensor:
     """Mean KL over the answer tokens of a batch, the unlikely tokens taken as one."""
     cache = DynamicCache()
-    for layer in range(model.card.layers if student.length else 0):
+    for layer, width in enumerate(student.widths if student.length else ()):
         dtype = model.device.dtype
-        keys, values = student.keys[layer][None].to(dtype), student.values[layer][None].to(dtype)
+        keys, values = (t[layer, None, :, :width].to(dtype) for t in (student.keys, student.values))
         cache.update(keys, values, layer)
     packed = PackedRow(model, student, len(rows), cache=cache)
     texts = [[*(r.query if student.length else r.bare), *r.answer[:-1]] for r in rows]

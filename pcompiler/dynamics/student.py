@@ -13,11 +13,11 @@ from torch.nn.functional import pad
 from pcompiler import progress
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import Before, Stream, Teacher, Walker
-from pcompiler.dynamics.matching import GONE, keep, match
+from pcompiler.dynamics.matching import keep, match
 from pcompiler.dynamics.moments import Moments
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.patch import Delta, Patch
-from pcompiler.runtime.prefix import Prefix, nothing
+from pcompiler.runtime.prefix import GONE, Prefix, nothing
 
 SINK_TOKENS = 3  # first positions without a cache: the attention sink, with enormous activations
 

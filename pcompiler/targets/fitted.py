@@ -75,25 +75,35 @@ def students_of(
 ) -> list[Student]:
     """The recipes' students after one walk behind the same teacher."""
     model, packs = compilation.model, pack_rows(compilation.rows)
-    students = [_student(compilation, *pair, packs) for pair in zip(recipes, solvers, strict=True)]
-    walk(model, Teacher(model, compilation.teacher, packs), students)
+    teacher = Teacher(model, compilation.teacher, packs)
+    weights = None
+    if compilation.config.targets.budget == "global" and any(r.factor for r in recipes):
+        weights = teacher.record()
+    students = [
+        _student(compilation, recipe, solver if recipe.rank else None, packs, weights)
+        for recipe, solver in zip(recipes, solvers, strict=True)
+    ]
+    walk(model, teacher, students)
     return students
 
 
-def _student(compilation: Compilation, recipe: Recipe, solver: Ridge, packs: list[Pack]) -> Student:
-    model, teacher = compilation.model, compilation.teacher
-    solve = solver if recipe.rank else None
-    factor = recipe.factor
+def _student(
+    compilation: Compilation,
+    recipe: Recipe,
+    solve: Ridge | None,
+    packs: list[Pack],
+    weights: torch.Tensor | None,
+) -> Student:
+    model, factor = compilation.model, recipe.factor
     if factor is None:
         return Student(Walker(model, pack_rows(compilation.rows, bare=True), 0), solve=solve)
-    walker = Walker(model, packs, teacher.length)
-    if compilation.config.targets.budget == "global":
-        weights = matching.importance(model, teacher, packs)
-        kept = matching.most_important_of_all(weights, factor)
-        return Student(walker, lambda layer, _: kept[layer], recipe.matched, solve)
-    return Student(
-        walker, lambda _, weights: matching.most_important(weights, factor), recipe.matched, solve
-    )
+    walker = Walker(model, packs, compilation.teacher.length)
+    if weights is None:
+        return Student(
+            walker, lambda _, here: matching.most_important(here, factor), recipe.matched, solve
+        )
+    kept = matching.most_important_of_all(weights, factor)
+    return Student(walker, lambda layer, _: kept[layer], recipe.matched, solve)
 
 
 def _directions(compilation: Compilation, budget: int) -> int:

@@ -185,7 +185,8 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     gates.check(measured, len(body))
     with clock.lap("compile_s"):
         header = _header(work, target, built, measured, body, len(raw))
-        store.put(Artifact(header, body), work.source, to_lines(known.probes))
+        fitting = to_lines(known.fitting) if built.fit else ""
+        store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
     ttft_s = time_to_first_token(work, target, store, header.id)
     header = replace(header, timing={**clock.laps, "ttft_s": ttft_s})
     store.annotate(header)

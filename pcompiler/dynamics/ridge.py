@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import torch
 
 from pcompiler.dynamics.lowrank import truncate
-from pcompiler.dynamics.moments import Moments
+from pcompiler.dynamics.moments import Fit, Moments
 from pcompiler.runtime.patch import Delta
 
+FEWER = 4
 RIDGES = (0.1, 0.3, 1.0, 3.0)
 
 
@@ -43,9 +44,19 @@ class Ridge:
         x = self._search(gram, rhs, fitting, validation)
         a, b = truncate(x, gram, self.ranks[layer])
         self.energies.append(((a @ gram) * a).sum(1))
+        if not validation.weight:
+            return Delta(a, b, fitting.bias(a.T @ b.T))
+        # Fewer directions are another way to hold back: the rows that were not fitted decide.
+        ranks = sorted({len(a), max(1, len(a) // FEWER)}, reverse=True)
+        fits = {rank: self._fit(a[:rank], b[:, :rank], fitting, validation) for rank in ranks}
+        rank = min(ranks, key=lambda r: fits[r].error(fits[r].strength))
+        a, b, strength = a[:rank], b[:, :rank], fits[rank].strength
         bias = fitting.bias(a.T @ b.T)
-        strength = validation.fit(a.T @ b.T, bias).strength if validation.weight else 1.0
         return Delta(a * strength, b, bias * strength) if strength > 0 else None
+
+    def _fit(self, a: torch.Tensor, b: torch.Tensor, fitting: Moments, validation: Moments) -> Fit:
+        x = a.T @ b.T
+        return validation.fit(x, fitting.bias(x))
 
     def _search(
         self, gram: torch.Tensor, rhs: torch.Tensor, fitting: Moments, validation: Moments

@@ -16,6 +16,7 @@ from typing import NoReturn
 from pcompiler import __version__
 from pcompiler.config import Config, DecodeConfig, TargetConfig
 from pcompiler.errors import ConfigError, PcompilerError
+from pcompiler.interrupts import EXIT_CODE, heard_in_imports
 from pcompiler.targets import TARGETS
 from pcompiler.threads import patient_threads
 
@@ -34,17 +35,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = argparse.Namespace(json="--json" in (sys.argv if argv is None else argv))
     patient_threads()
     try:
-        args = parser().parse_args(argv)
-        module, function = args.command
-        code: int = getattr(import_module(f"pcompiler.commands.{module}"), function)(args)
-        return code
+        with heard_in_imports(lambda: _interrupted(args)):
+            args = parser().parse_args(argv)
+            module, function = args.command
+            code: int = getattr(import_module(f"pcompiler.commands.{module}"), function)(args)
+            return code
     except PcompilerError as e:
         return _fail(args, type(e).__name__, str(e), e.exit_code)
     except KeyboardInterrupt:
-        return _fail(args, "Interrupted", "interrupted; the store is as it was.", 130)
+        return _interrupted(args)
     except BrokenPipeError:  # `pcompiler store list | head`
         sys.stderr.close()
         return 0
+
+
+def _interrupted(args: argparse.Namespace) -> int:
+    return _fail(args, "Interrupted", "interrupted; the store is as it was.", EXIT_CODE)
 
 
 def _fail(args: argparse.Namespace, kind: str, message: str, code: int) -> int:
@@ -115,7 +121,9 @@ def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
     d = Config()
     c.add_argument("file", help="text, Markdown, or chat messages as JSON; - for stdin")
     kinds = "; ".join(f"{name}: {what}" for name, what in TARGETS.items())
-    c.add_argument("--target", choices=list(TARGETS), help=f"{kinds} (default {d.compile.target})")
+    kinds += "; auto: the smallest that meets the gates"
+    names = [*TARGETS, "auto"]
+    c.add_argument("--target", choices=names, help=f"{kinds} (default {d.compile.target})")
     c.add_argument("--queries", metavar="FILE", help='held-out probes, JSON lines {"query": "…"}')
     c.add_argument("--fit-queries", metavar="FILE", help="probes to fit on, beside self-study")
     _target_options(c)
@@ -129,11 +137,14 @@ def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _target_options(c: argparse.ArgumentParser) -> None:
     d = TargetConfig()
+    c.add_argument("--plot", metavar="FILE.png", help="of auto: write the trade as a picture")
     g = c.add_argument_group("kv, weights and hybrid")
     g.add_argument("--factor", type=float, metavar="F", help="prompt tokens over kept ones")
     g.add_argument("--rank", type=int, metavar="R", help=f"of the patch (default {d.rank})")
     g.add_argument("--bits", type=int, metavar="B", help="8 or 16, of keys and values")
-    g.add_argument("--budget", help="keys: the same number for each head, or global (default head)")
+    g.add_argument(
+        "--budget", help=f"of keys: global, or as many for each head (default {d.budget})"
+    )
     g.add_argument("--budget-bytes", type=int, metavar="N", help="of the patch; shares out ranks")
     g.add_argument("--strength", type=float, metavar="S", help="0..1 (default: validation chooses)")
     g.add_argument("--refine", type=int, metavar="STEPS", help="of gradient descent, afterwards")

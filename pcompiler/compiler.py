@@ -14,6 +14,7 @@ from pcompiler.frontend import parse
 from pcompiler.ir import Probe
 from pcompiler.model import LanguageModel
 from pcompiler.pipeline import Compiled, Gates, Work
+from pcompiler.search import Found, search
 from pcompiler.session import Session
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
@@ -119,6 +120,36 @@ class Compiler(Closing):
             GateMissed: less faithful than the gates ask for; nothing was stored.
             UserError: bad input or settings; nothing was stored.
         """
+        work, gates = self._prepared(source, queries, fit_queries, min_agreement, max_kl, settings)
+        target = target or self.config.compile.target
+        return pipeline.compile_prompt(work, target, self.store, gates)
+
+    def search(
+        self,
+        source: str,
+        queries: Sequence[str] | None = None,
+        min_agreement: float | None = None,
+        max_kl: float | None = None,
+        fit_queries: Sequence[str] | None = None,
+    ) -> Found:
+        """The smallest artifact that meets the gates, exact if need be; see ``compile``.
+
+        Raises:
+            ConfigError: neither gate was asked for.
+            GateMissed, UserError: as for ``compile``.
+        """
+        work, gates = self._prepared(source, queries, fit_queries, min_agreement, max_kl, {})
+        return search(work, self.store, gates)
+
+    def _prepared(
+        self,
+        source: str,
+        queries: Sequence[str] | None,
+        fit_queries: Sequence[str] | None,
+        min_agreement: float | None,
+        max_kl: float | None,
+        settings: TargetSettings,
+    ) -> tuple[Work, Gates]:
         standing = self.config.compile
         gates = Gates(
             standing.min_agreement if min_agreement is None else min_agreement,
@@ -128,9 +159,11 @@ class Compiler(Closing):
         fit = tuple(Probe(q) for q in fit_queries or ())
         config = replace(self.config, targets=replace(self.config.targets, **settings))
         work = Work(source, given, self.model, config, fit)
-        if work != self._work:  # an equal one has the teacher and its answers at hand
-            self._work = work
-        return pipeline.compile_prompt(self._work, target or standing.target, self.store, gates)
+        if self._work is not None and replace(work, config=self._work.config) == self._work:
+            # The same prompt and probes: the teacher and its answers are at hand.
+            work = self._work if work == self._work else self._work.with_targets(config.targets)
+        self._work = work
+        return work, gates
 
     def session(self, artifact: Compiled | Header | Artifact | str) -> Session:
         """Attach an artifact: what ``compile`` returned, an artifact, or an id in the store.

@@ -59,7 +59,7 @@ class TargetConfig:
     """How small an artifact is to be, and in what form."""
 
     factor: float | None = None  # prompt tokens over kept ones; kv: exact, hybrid: 10
-    budget: str = "head"  # keys: the same number for every head, or "global" among them
+    budget: str = "global"  # keys: wherever they count most, or as many for every "head"
     bits: int = 16  # of stored keys and values: 16, or 8 with a scale for each group
     rank: int = 16  # of each layer's patch at most
     budget_bytes: int | None = None  # of the patch; ranks are then shared out by energy
@@ -82,7 +82,7 @@ class ProbeConfig:
     """What fidelity is measured on, and what patches and caches are fitted on."""
 
     self_study: int = 16  # held-out queries that the model writes when none are given
-    fitting: int = 96  # queries to fit on, beside those that the user gives for it
+    fitting: int = 64  # queries to fit on, beside those that the user gives for it
     query_tokens: int = 48  # at most, for a query that the model writes
     answer_tokens: int = 24  # at most, for the teacher's answer to any query
 

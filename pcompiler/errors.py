@@ -16,6 +16,11 @@ PcompilerError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pcompiler.ir import Fidelity
+
 
 class PcompilerError(Exception):
     """Base of everything that pcompiler raises on purpose."""
@@ -60,9 +65,20 @@ class SolveError(UserError):
 
 
 class GateMissed(PcompilerError):  # noqa: N818 - an outcome, not a fault
-    """The artifact is less faithful than was asked for; it was not stored."""
+    """The artifact is less faithful than was asked for; it was not stored.
+
+    Attributes:
+        measured: how faithful it is.
+        size_bytes: of its body, had it been stored.
+    """
 
     exit_code = 1
+
+    def __init__(
+        self, message: str, measured: Fidelity | None = None, size_bytes: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.measured, self.size_bytes = measured, size_bytes
 
 
 class DamageError(PcompilerError):

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from pcompiler import fidelity, targets
 from pcompiler.codec import tensors, zstd
-from pcompiler.config import Config, check_gates
+from pcompiler.config import Config, TargetConfig, check_gates
 from pcompiler.errors import GateMissed, MismatchError, ModelError
 from pcompiler.frontend import parse
 from pcompiler.ir import Fidelity, Probe
@@ -77,6 +77,14 @@ class Work:
         """Refuse a prompt or query that does not fit the model's window, before it is run."""
         self.compilation.query_ids([*(self.queries or ()), *self.fit_queries])
 
+    def with_targets(self, settings: TargetConfig) -> Work:
+        """The same work to other settings; what was costly and does not depend on them is kept."""
+        other = replace(self, config=replace(self.config, targets=settings))
+        vars(other)["compilation"] = self.compilation.with_config(other.config)
+        if "reference" in vars(self):
+            vars(other)["reference"] = self.reference
+        return other
+
     def address(self, target: Target) -> str:
         """The id that this compiles to; costs hashing only."""
         probes = [self.queries, self.fit_queries if target.fits(self.config.targets) else None]
@@ -96,18 +104,20 @@ class Gates:
     def __post_init__(self) -> None:
         check_gates(self.min_agreement, self.max_kl)
 
-    def check(self, measured: Fidelity) -> None:
+    def check(self, measured: Fidelity, size_bytes: int | None = None) -> None:
         """Raise GateMissed, with both figures, for what is less faithful."""
         low, high = self.min_agreement, self.max_kl
         if low is not None and measured.agreement < low:
             raise GateMissed(
                 f"agreement is {percent(measured.agreement)}, below the {percent(low)} asked for; "
-                "nothing was stored. Lower --min-agreement, or compile to kv, which is exact."
+                "nothing was stored. Lower --min-agreement, or compile to kv, which is exact.",
+                *(measured, size_bytes),
             )
         if high is not None and measured.kl > high:
             raise GateMissed(
                 f"KL is {measured.kl:.3g} nats per token, above the {high:.3g} asked for; "
-                "nothing was stored. Raise --max-kl, or compile to kv, which is exact."
+                "nothing was stored. Raise --max-kl, or compile to kv, which is exact.",
+                *(measured, size_bytes),
             )
 
 
@@ -153,23 +163,30 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     if hit is not None:
         gates.check(hit.fidelity)
         return Compiled(hit, True, clock.elapsed())
+    known = work.compilation
     with clock.lap("compile_s"):
         work.check()
-        before = work.compilation.prefill_s
-        built = target.build(work.compilation)
+        # What an earlier target has paid for is part of this one's cost as well.
+        needed = {"prefill": target.uses_teacher, "probing": target.fits(work.config.targets)}
+        clock.laps["compile_s"] = sum(s for stage, s in known.spent.items() if needed[stage])
+        if target.uses_teacher:
+            _ = known.teacher
+    with clock.lap("measure_s"):
+        _ = known.probes  # written by the model, unless the user gave them
+    with clock.lap("compile_s"):
+        built = target.build(known)
         raw = tensors.to_bytes(built.tensors)
         body = zstd.compress(raw, work.config.store.zstd_level)
-    if target.uses_teacher:  # a prefill that an earlier target paid for is part of this one's cost
-        clock.laps["compile_s"] += before
     with clock.lap("measure_s"):
         stored = tensors.from_bytes(zstd.decompress(body, len(raw)))
         student = target.attach(work.model, stored)
         apart = work.uncovered if built.fit else ()
         measured = fidelity.measure(work.model, student, work.reference, apart)
-    gates.check(measured)
+    gates.check(measured, len(body))
     with clock.lap("compile_s"):
         header = _header(work, target, built, measured, body, len(raw))
-        store.put(Artifact(header, body), work.source, to_lines(work.compilation.probes))
+        fitting = to_lines(known.fitting) if built.fit else ""
+        store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
     ttft_s = time_to_first_token(work, target, store, header.id)
     header = replace(header, timing={**clock.laps, "ttft_s": ttft_s})
     store.annotate(header)

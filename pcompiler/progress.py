@@ -42,10 +42,10 @@ def stages(label: str, steps: Sequence[tuple[str, Callable[[], object]]]) -> Non
 
 
 @contextmanager
-def layers(model: Any, label: str) -> Iterator[None]:  # noqa: ANN401 - a transformers model
-    """A bar that moves as a forward pass goes through the decoder's blocks."""
+def layers(model: Any, label: str, passes: int = 1) -> Iterator[None]:  # noqa: ANN401
+    """A bar that moves as forward passes of a transformers model go through its blocks."""
     blocks = model.model.layers
-    with bar(len(blocks), label, "layer") as shown:
+    with bar(passes * len(blocks), label, "layer") as shown:
 
         def tick(*_: object) -> None:
             shown.update()

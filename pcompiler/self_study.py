@@ -18,6 +18,7 @@ _OPENINGS = (
     *("What happens if", "How long", "How do I", "Why", "Who", "I have", "Tell me", "What are"),
 )
 _ROUNDS = 3  # of writing, before giving up on a model that writes the same query again
+_WRITTEN_SHARE = 8  # one in so many fitting probes: a small model strays from the prompt
 _FITTING_SEED = 1_000_003  # fitting probes and held-out probes are drawn apart
 
 
@@ -46,9 +47,11 @@ def fitting(
 ) -> list[Probe]:
     """Queries to fit on that cover the prompt; none of those that are ``taken`` for measuring.
 
-    Half are questions about each passage in turn, in several forms; half the model writes.
+    Most are questions about each passage in turn, in several forms; the model writes the rest,
+    and all of them where the prompt states nothing to ask about.
     """
-    asked = questions(passages(prompt), (config.fitting + 1) // 2, seed)
+    by_model = config.fitting // _WRITTEN_SHARE
+    asked = questions(passages(prompt), config.fitting - by_model, seed)
     rest, seed = config.fitting - len(asked), seed + _FITTING_SEED
     written = write(model, template, teacher, rest, config.query_tokens, seed) if rest else []
     return [Probe(query) for query in dict.fromkeys([*asked, *written]) if query not in taken]

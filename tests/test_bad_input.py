@@ -101,6 +101,15 @@ def test_bad_queries_are_refused_with_their_line(
     refused(cli("compile", prompt, "--queries", path), 2, line)
 
 
+def test_queries_that_are_not_utf8_are_refused_with_their_file(
+    cli: Cli, prompt: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "latin1.jsonl"
+    path.write_bytes('{"query": "Wo ist das Café?"}\n'.encode("latin-1"))
+    refused(cli("compile", prompt, "--queries", path), 2, str(path), "utf-8", "0xe9")
+    assert json.loads(cli("store", "list", "--json")[1])["artifacts"] == []
+
+
 def test_a_missed_gate_exits_1_and_stores_nothing(cli: Cli, prompt: Path) -> None:
     prompt.write_text(TWICE)
     refused(

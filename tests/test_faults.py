@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -49,6 +50,15 @@ def test_a_killed_writer_loses_nothing_acknowledged(tmp_path: Path) -> None:
             store.get(f"{number:024x}").check()
 
 
+@pytest.fixture
+def _children_hear_interrupts() -> Iterator[None]:
+    """Shells start background jobs with SIGINT ignored, and every child inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_children_hear_interrupts")
 def test_an_interrupted_compile_stores_nothing_and_shows_no_traceback(
     model_folder: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +77,29 @@ def test_an_interrupted_compile_stores_nothing_and_shows_no_traceback(
         assert "interrupted" in err
         with Store(store) as opened:
             assert list(opened.headers()) == []
+
+
+@pytest.mark.usefixtures("_children_hear_interrupts")
+def test_an_interrupt_is_not_lost_in_an_import_that_drops_it(tmp_path: Path) -> None:
+    (tmp_path / "p.md").write_text("The workshop opens at nine and closes at five on all days.")
+    (tmp_path / "torch.py").write_text(
+        "import sys, time\n"
+        "try:\n    print('importing', file=sys.stderr, flush=True); time.sleep(20)\n"
+        "except BaseException:\n    pass\n"
+    )
+    command = [sys.executable, "-m", "pcompiler", "compile", str(tmp_path / "p.md"), "--json"]
+    root = str(Path(__file__).parent.parent)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), root))}
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(
+        [*command, "--store", str(tmp_path / "s")], stdout=pipe, stderr=pipe, text=True, env=env
+    )
+    assert child.stderr is not None
+    assert child.stderr.readline() == "importing\n"
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert (child.returncode, err) == (130, "pcompiler: interrupted; the store is as it was.\n")
+    assert json.loads(out)["exit_code"] == 130
 
 
 def test_damaged_store_files_are_noticed_or_do_not_matter(cli: Cli, tmp_path: Path) -> None:
@@ -107,6 +140,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def fill_up(disk: Path) -> Path:
+    """The file that takes the last free page."""
+    fill = disk / "fill"
+    with fill.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    assert shutil.disk_usage(disk).free < 4096
+    return fill
+
+
 def test_a_full_disk_is_said_and_what_was_stored_is_safe(
     cli: Cli, small_disk: Path, tmp_path: Path
 ) -> None:
@@ -115,16 +158,27 @@ def test_a_full_disk_is_said_and_what_was_stored_is_safe(
     (tmp_path / "p.md").write_text(text)
     (tmp_path / "big.md").write_text(f"{text}\n" * 20)
     artifact = json.loads(cli("compile", tmp_path / "p.md", "--json", *store)[1])["artifact"]
-    fill = small_disk / "fill"
-    with fill.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    assert shutil.disk_usage(small_disk).free < 4096
+    fill = fill_up(small_disk)
     code, _, err = cli("compile", tmp_path / "big.md", *store)
     assert (code, "full" in err, len(err.strip().splitlines())) == (2, True, 1), err
     fill.unlink()
     assert cli("verify", artifact, *store)[0] == 0
     assert cli("compile", tmp_path / "big.md", *store)[0] == 0
+
+
+def test_a_full_disk_under_out_leaves_no_part_and_the_artifact_in_the_store(
+    cli: Cli, small_disk: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "p.md").write_text("The workshop opens at nine and closes at five on all days.")
+    fill, out = fill_up(small_disk), small_disk / "a.pca"
+    code, _, err = cli("compile", tmp_path / "p.md", "--out", out)
+    assert (code, str(out) in err, len(err.strip().splitlines())) == (2, True, 1), err
+    assert list(small_disk.iterdir()) == [fill]
+    (stored,) = json.loads(cli("store", "list", "--json")[1])["artifacts"]
+    fill.unlink()
+    again = json.loads(cli("compile", tmp_path / "p.md", "--out", out, "--json")[1])
+    assert (again["cached"], again["artifact"]) == (True, stored["artifact"])
+    assert cli("verify", out, "--bytes-only")[0] == 0
 
 
 def test_a_read_only_disk_is_said_and_a_copy_of_its_store_works(

@@ -6,13 +6,17 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pcompiler.commands import options, output
-from pcompiler.errors import InputError, UserError
+from pcompiler.errors import ConfigError, InputError, UserError
 from pcompiler.frontend import parse, read_source
 from pcompiler.queries import read_queries
 from pcompiler.store.db import Store
 from pcompiler.table import seconds
+
+if TYPE_CHECKING:
+    from pcompiler.search import Trial
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,24 +28,52 @@ def run(args: argparse.Namespace) -> int:
     fit_queries = _queries(args.fit_queries)
     if args.out:
         _check_out(Path(args.out))
+    auto = config.compile.target == "auto"
+    _check_plot(args.plot, auto)
     from pcompiler.compiler import Compiler
 
     with Store(config.store.folder) as store:
         compiler = Compiler(store=store, config=config)
-        done = compiler.compile(source, queries=queries, fit_queries=fit_queries)
+        trials: list[Trial] = []
+        if auto:
+            found = compiler.search(source, queries, fit_queries=fit_queries)
+            done, trials = found.compiled, found.trials
+        else:
+            done = compiler.compile(source, queries=queries, fit_queries=fit_queries)
         if args.out:
             _write_file(Path(args.out), store.get(done.id).encode())
+    if args.plot:
+        from pcompiler.commands.trade import picture
+
+        picture(trials, done, Path(args.plot))
     if args.json:
-        output.json_line(
-            {**output.summary(done.header), "cached": done.cached, "elapsed_s": done.elapsed_s}
-        )
-    else:
-        if done.cached:
-            print(f"already compiled, found in {seconds(done.elapsed_s)}\n")
-        print(f"{args.file} → {done.header.target}, artifact {done.id}")
-        print(output.report(done.header))
-        print(f'\ntry it: pcompiler run {done.id[:8]} "your question" --compare')
+        tried = {"trials": [{**vars(t), "fidelity": vars(t.fidelity)} for t in trials]}
+        summary = {**output.summary(done.header), **(tried if auto else {})}
+        output.json_line({**summary, "cached": done.cached, "elapsed_s": done.elapsed_s})
+        return 0
+    if auto:
+        from pcompiler.commands.trade import table
+
+        print(f"{table(trials, done)}\n")
+    if done.cached:
+        print(f"already compiled, found in {seconds(done.elapsed_s)}\n")
+    print(f"{args.file} → {done.header.target}, artifact {done.id}")
+    print(output.report(done.header))
+    print(f'\ntry it: pcompiler run {done.id[:8]} "your question" --compare')
     return 0
+
+
+def _check_plot(path: str | None, auto: bool) -> None:
+    """Before anything slow runs."""
+    if path is None:
+        return
+    if not auto:
+        raise ConfigError("--plot shows what --target auto has tried; give both.")
+    if not path.endswith(".png") or not Path(path).absolute().parent.is_dir():
+        raise InputError(f"--plot {path}: name a .png file in a folder that exists.")
+    from pcompiler.commands.trade import check
+
+    check()
 
 
 def _queries(path: str | None) -> list[str] | None:

@@ -52,7 +52,7 @@ def report(header: Header) -> str:
         (f"artifact ({header.target})", f"{f.kl:.3g}", percent(f.agreement)),
         ("no prompt", f"{f.kl_no_prompt:.3g}", percent(f.agreement_no_prompt)),
     ]
-    if f.kl_uncovered is not None:
+    if f.kl_uncovered is not None and f.agreement_uncovered is not None:
         label = f"… {f.probes_uncovered} on what no fitting probe asked"
         rows.insert(1, (label, f"{f.kl_uncovered:.3g}", percent(f.agreement_uncovered)))
     return "\n".join(

@@ -111,7 +111,7 @@ class Block:
         gain = wanted - r
         if not self._after_both:
             return gain - downed
-        weight = self.layer.post_feedforward_layernorm(torch.ones_like(downed[:1]))
+        weight: torch.Tensor = self.layer.post_feedforward_layernorm(torch.ones_like(downed[:1]))
         return gain / weight * downed.square().mean(-1, keepdim=True).sqrt() - downed
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pcompiler import progress
 from pcompiler.dynamics.blocks import Attended, Block, embed, rotary
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import Prefix
@@ -143,8 +144,11 @@ class Walker:
 
     def project(self, block: Block, i: int) -> Attended:
         """Queries, keys and values of a pack."""
+        return self._project(block, i, self.h[i])
+
+    def _project(self, block: Block, i: int, h: torch.Tensor) -> Attended:
         at = self.packs[i].offset + self.start
-        return block.project(self.h[i], rotary(self.model, block, at))
+        return block.project(h, rotary(self.model, block, at))
 
     def logits(self, block: Block, i: int, x: Attended, before: Before) -> torch.Tensor:
         """(H, t, m) attention logits of a pack against what stands before it, β included."""
@@ -225,6 +229,7 @@ class Teacher(Walker):
     """The model with the full prompt.
 
     Attributes:
+        h: of each pack the stream after the layer that was walked last, (t, d).
         importance: (H_kv, n), in the layer that was walked last: the root-mean-square attention
             weight that each key has over the fitting packs, a group's heads pooled.
         output: of each pack, the attention's output in that layer, (t, H·d_head).
@@ -236,7 +241,21 @@ class Teacher(Walker):
         super().__init__(model, packs, prefix.length)
         self._prefix = prefix
         self._positions = torch.arange(prefix.length, device=model.device.handle)
-        self.output = Stream(model, packs, model.card.heads * model.card.head_dim)
+        self._recorded: list[tuple[Stream, Stream, torch.Tensor]] = []
+
+    def record(self) -> torch.Tensor:
+        """Walk through all layers now; ``advance`` then reads what was seen.
+
+        Streams go to files once they are large. Returns the importance of all keys (L, H_kv, n),
+        which a budget for all layers together needs before the first is compacted.
+        """
+        layers = range(self.model.card.layers)
+        with torch.no_grad(), progress.bar(len(layers), "teacher", "layer") as shown:
+            for layer in layers:
+                self.advance(Block(self.model, layer), layer)
+                self._recorded.append((self.h, self.output, self.importance))
+                shown.update()
+        return torch.stack([importance for _, _, importance in self._recorded])
 
     def context(self, layer: int) -> Before:
         """The prompt's keys and values in a layer, in the model's dtype."""
@@ -246,15 +265,22 @@ class Teacher(Walker):
 
     def advance(self, block: Block, layer: int) -> None:
         """Walk all packs through one block."""
+        if layer < len(self._recorded):
+            self.h, self.output, self.importance = self._recorded[layer]
+            return
+        card = self.model.card
+        entered, self.h = self.h, Stream(self.model, self.packs, card.hidden)
+        self.output = Stream(self.model, self.packs, card.heads * card.head_dim)
         before = self.context(layer)
         heads, n, _ = before.keys.shape
         squares = torch.zeros(heads, n, device=before.keys.device)
         rows = 0
         for i, pack in enumerate(self.packs):
-            attention = self.attend(block, i, self.project(block, i), before)
+            h = entered[i]
+            attention = self.attend(block, i, self._project(block, i, h), before)
             joined = attention.joined
             self.output[i] = joined
-            r = block.mix(self.h[i], block.project_out(joined))
+            r = block.mix(h, block.project_out(joined))
             self.h[i] = block.finish(r, block.down(block.features(r)))
             if not pack.validation:
                 norms = torch.linalg.vector_norm(attention.weights, dim=1, dtype=torch.float32)

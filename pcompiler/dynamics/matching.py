@@ -20,30 +20,15 @@ from dataclasses import replace
 import torch
 from torch.nn.functional import pad
 
-from pcompiler import progress
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import LEAST_WEIGHT, Before, Pack, Teacher, Walker
-from pcompiler.model import LanguageModel
-from pcompiler.runtime.prefix import Prefix
+from pcompiler.runtime.prefix import GONE
 
 SAMPLE_TOKENS = 1024  # for the masses; importance and values need every probe
 MASS_RIDGE = 1e-3
 VALUE_RIDGE = 1e-2
 LEAST_MASS = 1e-4
 CERTAIN_SHARE = 4  # of a global budget, one in so many keys is certain for each head
-GONE = torch.finfo(torch.float16).min  # β of a key that pads a head with fewer keys
-
-
-def importance(model: LanguageModel, prefix: Prefix, packs: Sequence[Pack]) -> torch.Tensor:
-    """(L, H_kv, n): see ``Teacher.importance``; for a global budget. Costs the teacher's walk."""
-    teacher = Teacher(model, prefix, packs)
-    layers = []
-    with progress.bar(model.card.layers, "choosing keys", "layer") as shown:
-        for layer in range(model.card.layers):
-            teacher.advance(Block(model, layer), layer)
-            layers.append(teacher.importance)
-            shown.update()
-    return torch.stack(layers)
 
 
 def most_important(weights: torch.Tensor, factor: float) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -12,18 +13,18 @@ from torch.nn.functional import pad
 from pcompiler import progress
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import Before, Stream, Teacher, Walker
-from pcompiler.dynamics.matching import GONE, keep, match
+from pcompiler.dynamics.matching import keep, match
 from pcompiler.dynamics.moments import Moments
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.patch import Delta, Patch
-from pcompiler.runtime.prefix import Prefix, nothing
+from pcompiler.runtime.prefix import GONE, Prefix, nothing
 
 SINK_TOKENS = 3  # first positions without a cache: the attention sink, with enormous activations
 
 # A layer and the importance of its keys, (H_kv, n) → positions to keep, (H_kv, m).
 Chooser: TypeAlias = Callable[[int, torch.Tensor], torch.Tensor]
-# Moments of fitting and of validation rows → the layer's delta; none: better left as it is.
-PatchSolver: TypeAlias = Callable[[Moments, Moments], "Delta | None"]
+# A layer, moments of fitting and of validation rows → its delta; none: better left as it is.
+PatchSolver: TypeAlias = Callable[[int, Moments, Moments], "Delta | None"]
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Student:
         choose: which keys to keep in a layer; none: no cache.
         matched: fit β and values, or keep the chosen keys as they are.
         solve: makes each layer's patch; none: no patch.
+        seconds: that this student's own part of the walk took.
     """
 
     walker: Walker
@@ -43,6 +45,7 @@ class Student:
     solve: PatchSolver | None = None
     layers: list[Before] = field(default_factory=list)
     deltas: dict[int, Delta] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         model = self.walker.model
@@ -55,7 +58,7 @@ class Student:
             attention = self.walker.attend(block, i, self.walker.project(block, i), before)
             self.walker.h[i] = block.mix(self.walker.h[i], block.project_out(attention.joined))
             self.features[i] = block.features(self.walker.h[i])
-        delta = self._patch(block, teacher)
+        delta = self._patch(block, layer, teacher)
         for i in range(len(self.walker.packs)):
             u = self.features[i]
             out = block.down(u)
@@ -74,7 +77,7 @@ class Student:
         self.layers.append(kept)
         return kept
 
-    def _patch(self, block: Block, teacher: Teacher) -> Delta | None:
+    def _patch(self, block: Block, layer: int, teacher: Teacher) -> Delta | None:
         """Sums over all packs, between attention and MLP, then the solution."""
         if self.solve is None:
             return None
@@ -85,7 +88,7 @@ class Student:
             wanted = teacher.h[i][pack.twin.clamp_min(0)]
             missing = block.missing(wanted, self.walker.h[i], block.down(u))
             (validation if pack.validation else fitting).add(u, missing, self._weights(i, wanted))
-        return self.solve(fitting, validation)
+        return self.solve(layer, fitting, validation)
 
     def _weights(self, i: int, wanted: torch.Tensor) -> torch.Tensor:
         """(t,) 1/‖y_C‖²; 0 where the teacher has no such token, or the student its sink."""
@@ -125,5 +128,7 @@ def walk(
             block = Block(model, layer)
             teacher.advance(block, layer)
             for student in students:
+                start = time.perf_counter()
                 student.advance(block, layer, teacher)
+                student.seconds += time.perf_counter() - start
             shown.update()

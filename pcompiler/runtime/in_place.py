@@ -27,7 +27,8 @@ def in_place(model: LanguageModel, prefix: Prefix, positions: torch.Tensor) -> I
         if prefix.bias is not None:
             for index, layer in enumerate(model.hf.model.layers):
                 extra = _extra(model, prefix, index, layer.self_attn, positions)
-                hook = layer.self_attn.register_forward_pre_hook(_adding(extra), with_kwargs=True)
+                add = _adding(extra, prefix.kept)
+                hook = layer.self_attn.register_forward_pre_hook(add, with_kwargs=True)
                 stack.enter_context(hook)
         yield
 
@@ -48,22 +49,24 @@ def _extra(
     attention: Any,  # noqa: ANN401
     positions: torch.Tensor,
 ) -> torch.Tensor:
-    """What a layer's mask gains over the prefix's columns: (H, 1 or t, m)."""
+    """What a layer's mask gains over the prefix's columns: (H, 1 or t, the layer's width)."""
     assert prefix.bias is not None
     groups = model.card.heads // model.card.kv_heads
-    bias = prefix.bias[layer].to(model.device.dtype)[:, None]
+    width = prefix.widths[layer]
+    bias = prefix.bias[layer, :, :width].to(model.device.dtype)[:, None]
     window = window_of(model, attention)
     if window is not None and prefix.positions is not None:
-        gone = prefix.positions[layer][:, None] <= (positions - window)[:, None]
+        gone = prefix.positions[layer, :, None, :width] <= (positions - window)[None, :, None]
         bias = bias.expand(-1, len(positions), -1).masked_fill(gone, torch.finfo(bias.dtype).min)
     return bias.repeat_interleave(groups, dim=0)
 
 
-def _adding(extra: torch.Tensor) -> Callable[..., tuple[Any, dict[str, Any]]]:
+def _adding(extra: torch.Tensor, kept: int) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """A hook that adds ``extra`` to a mask of ``kept`` columns before the tokens' own."""
+
     def add(_module: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401
         mask = named["attention_mask"]
-        kept = extra.shape[-1]
-        first = mask[..., :kept] + extra
+        first = mask[..., : extra.shape[-1]] + extra
         rest = mask[..., kept:].expand(1, len(extra), -1, -1)
         # A masked key with a negative β would pass the dtype's end.
         first = first.clamp_min(torch.finfo(mask.dtype).min)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from transformers import DynamicCache
 
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.in_place import in_place
@@ -25,11 +26,19 @@ class PackedRow:
         prefix: what all continuations share.
         rows: how many there are.
         room: tokens that are expected in all, to allocate once.
+        cache: to run with instead of one that is allocated so; it holds the prefix already.
     """
 
-    def __init__(self, model: LanguageModel, prefix: Prefix, rows: int, room: int = 128) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        prefix: Prefix,
+        rows: int,
+        room: int = 128,
+        cache: DynamicCache | None = None,
+    ) -> None:
         self._model = model
-        self._cache = prefix.cache(model, room)
+        self._cache = prefix.cache(model, room) if cache is None else cache
         self._prefix = prefix
         self._lengths = [0] * rows  # tokens that each continuation has so far
         self._owner = torch.empty(0, dtype=torch.long)  # (t,) continuation of each cached token
@@ -46,8 +55,15 @@ class PackedRow:
             logits: how many trailing positions of each to return logits for.
 
         Returns:
-            (Σ logits, vocabulary) logits in order of ``rows``, float32.
+            (Σ logits, vocabulary) logits in order of ``rows``, float32; without a gradient.
         """
+        with torch.no_grad():
+            return self.run(tokens, rows, logits)
+
+    def run(
+        self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]
+    ) -> torch.Tensor:
+        """``extend`` with whatever gradients are wanted; see there."""
         owner: list[int] = []
         position: list[int] = []
         wanted: list[int] = []
@@ -63,7 +79,7 @@ class PackedRow:
         flat = [token for new in tokens for token in new]
         device = self._model.device.handle
         positions = self._position[seen:].to(device)
-        with torch.no_grad(), in_place(self._model, self._prefix, positions):
+        with in_place(self._model, self._prefix, positions):
             out = self._model.hf(
                 input_ids=self._model.tensor(flat),
                 position_ids=positions[None],

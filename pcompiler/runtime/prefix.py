@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from transformers import DynamicCache
@@ -12,6 +13,8 @@ from pcompiler import progress
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.patch import Patch
 
+GONE = -30_000.0  # β of a key that is not there; a float16, and e to its power is 0
+CHUNK_TOKENS = 2048  # of a prefill at a time
 ROOM = 128  # positions allocated past a prefix, so that the first steps copy nothing
 
 
@@ -23,7 +26,8 @@ class Prefix:
         keys: (L, H_kv, m, d), rotated to their positions; any float dtype.
         values: (L, H_kv, m, d).
         length: n, the logical length: the next token is at position n, whatever m is.
-        bias: (L, H_kv, m) β, added to the attention logits of each key; none: zero.
+        bias: (L, H_kv, m) β, added to the attention logits of each key; none: zero. A head with
+            fewer than m keys is padded at the end, with a β of ``GONE``.
         positions: (L, H_kv, m) of each key, where some layer has a sliding window and m < n.
         patch: the weights' companion patch, in force while this prefix is in place.
     """
@@ -40,14 +44,30 @@ class Prefix:
         """m, the tokens that have keys."""
         return self.keys.shape[2]
 
+    @cached_property
+    def widths(self) -> list[int]:
+        """Of each layer, the keys of the head that has most; the rest is padding."""
+        if self.bias is None:
+            return [self.kept] * len(self.keys)
+        found: list[int] = (self.bias > GONE).sum(-1).amax(-1).tolist()
+        return found
+
     def cache(self, model: LanguageModel, room: int = ROOM) -> DynamicCache:
         """A transformers cache that starts with this prefix, in the model's dtype.
 
-        The prefix itself is never written to: each cache has its own copy.
+        The prefix itself is never written to: each cache has its own copy. Padding that a whole
+        layer has is left out.
         """
-        cache = _cache_over(model, *_allocate(model, self.kept + room))
-        for layer, keys, values in zip(cache.layers, self.keys, self.values, strict=True):
-            layer.write(keys[None], values[None])
+        card, device = model.card, model.device
+        layers = []
+        for keys, values, width in zip(self.keys, self.values, self.widths, strict=True):
+            shape = (1, card.kv_heads, width + room, card.head_dim)
+            new = torch.empty(shape, dtype=device.dtype, device=device.handle)
+            layer = _RoomyLayer(new, torch.empty_like(new))
+            layer.write(keys[None, :, :width], values[None, :, :width])
+            layers.append(layer)
+        cache = DynamicCache()
+        cache.layers = layers
         return cache
 
 
@@ -60,27 +80,22 @@ def nothing(model: LanguageModel) -> Prefix:
 
 
 def prefill(model: LanguageModel, ids: list[int]) -> Prefix:
-    """Run the model over a context once. O(n) projections and O(n²) attention; no logits."""
-    keys, values = _allocate(model, len(ids))
-    cache = _cache_over(model, keys, values)
-    with torch.no_grad(), progress.layers(model.hf, "prefill"):
-        model.hf.model(input_ids=model.tensor(ids), past_key_values=cache, use_cache=True)
-    return Prefix(keys[:, 0], values[:, 0], len(ids))
+    """Run the model over a context once. O(n) projections and O(n²) attention; no logits.
 
-
-def _allocate(model: LanguageModel, capacity: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values of all layers in one piece each: (L, 1, H_kv, capacity, d)."""
+    A long context goes through in chunks, which bounds what the blocks hold at a time.
+    """
     card = model.card
-    shape = (card.layers, 1, card.kv_heads, capacity, card.head_dim)
+    shape = (card.layers, 1, card.kv_heads, len(ids), card.head_dim)  # all layers in one piece
     keys = torch.empty(shape, dtype=model.device.dtype, device=model.device.handle)
-    return keys, torch.empty_like(keys)
-
-
-def _cache_over(model: LanguageModel, keys: torch.Tensor, values: torch.Tensor) -> DynamicCache:
-    """Full-length layers for every block: sliding windows are left to the attention mask."""
+    values = torch.empty_like(keys)
     cache = DynamicCache()
-    cache.layers = [_RoomyLayer(keys[i], values[i]) for i in range(model.card.layers)]
-    return cache
+    # Full-length layers for every block: sliding windows are left to the attention mask.
+    cache.layers = [_RoomyLayer(k, v) for k, v in zip(keys, values, strict=True)]
+    chunks = [ids[i : i + CHUNK_TOKENS] for i in range(0, len(ids), CHUNK_TOKENS)]
+    with torch.no_grad(), progress.layers(model.hf, "prefill", passes=len(chunks)):
+        for chunk in chunks:
+            model.hf.model(input_ids=model.tensor(chunk), past_key_values=cache, use_cache=True)
+    return Prefix(keys[:, 0], values[:, 0], len(ids))
 
 
 class _RoomyLayer(DynamicLayer):  # type: ignore[misc]

@@ -88,8 +88,14 @@ class Store(Closing):
             self._db.close()
             self._db = None
 
-    def put(self, artifact: Artifact, source: str, probes: str) -> None:
+    def put(self, artifact: Artifact, source: str, probes: str, fitting: str = "") -> None:
         """Store an artifact with the prompt and probes that it came from, all or nothing.
+
+        Args:
+            artifact: what to store.
+            source: the prompt.
+            probes: held-out probes, as JSON lines.
+            fitting: the probes that it was fitted on, if it was.
 
         Raises:
             StoreUnavailable: the disk is full or not writable; the store is as it was.
@@ -98,11 +104,12 @@ class Store(Closing):
         assert content_hash(source) == header.prompt_hash, "the prompt that was compiled"
         assert content_hash(probes) == header.probes_hash, "the probes that were measured"
         key = header.id.encode()
+        lists = [text for text in (probes, fitting) if text]
         self._write(
             [
                 ("tensors", key, artifact.body),
                 ("prompts", header.prompt_hash.encode(), source.encode()),
-                ("probes", header.probes_hash.encode(), probes.encode()),
+                *(("probes", content_hash(text).encode(), text.encode()) for text in lists),
                 ("artifacts", key, header.record()),
             ]
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -35,6 +36,7 @@ class Compilation:
         config: with which settings.
         queries: the user's held-out probes; none: the model writes them.
         fit_queries: the user's probes to fit on, beside those of self-study.
+        spent: seconds of what is made once: prefill, and probing (writing and answering).
     """
 
     prompt: Prompt
@@ -42,7 +44,7 @@ class Compilation:
     config: Config
     queries: Sequence[Probe] = ()
     fit_queries: Sequence[Probe] = ()
-    _prefill_seconds: list[float] = field(default_factory=list, repr=False, compare=False)
+    spent: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def template(self) -> Template:
@@ -84,10 +86,8 @@ class Compilation:
     @cached_property
     def teacher(self) -> Prefix:
         """The model with the full prompt in place."""
-        start = time.perf_counter()
-        prefix = prefill(self.model, self.context)
-        self._prefill_seconds.append(time.perf_counter() - start)
-        return prefix
+        with self._timed("prefill"):
+            return prefill(self.model, self.context)
 
     @cached_property
     def probes(self) -> Sequence[Probe]:
@@ -106,11 +106,13 @@ class Compilation:
         """
         held_out = {probe.query for probe in self.probes}
         asked = [probe for probe in self.fit_queries if probe.query not in held_out]
-        studied = self_study.fitting(
-            *(self.prompt, self.model, self.template, self.teacher, self.config.probes),
-            seed=self.config.compile.seed,
-            taken=held_out | {probe.query for probe in asked},
-        )
+        teacher = self.teacher
+        with self._timed("probing"):
+            studied = self_study.fitting(
+                *(self.prompt, self.model, self.template, teacher, self.config.probes),
+                seed=self.config.compile.seed,
+                taken=held_out | {probe.query for probe in asked},
+            )
         if len(asked) + len(studied) < 2 * VALIDATION_EVERY:
             raise InputError(
                 f"{len(asked) + len(studied)} fitting probes are too few; raise [probes] fitting, "
@@ -124,16 +126,26 @@ class Compilation:
         queries = self.query_ids(self.fitting)
         bare = [self.template.bare_ids(probe.query) for probe in self.fitting]
         limit = self.config.probes.answer_tokens
-        answers = answer_all(self.model, self.teacher, queries, limit, "fitting answers")
+        with self._timed("probing"):
+            answers = answer_all(self.model, self.teacher, queries, limit, "fitting answers")
         return [
             Row(query, alone, answer.tokens, i % VALIDATION_EVERY == VALIDATION_EVERY - 1)
             for i, (query, alone, answer) in enumerate(zip(queries, bare, answers, strict=True))
         ]
 
-    @property
-    def prefill_s(self) -> float:
-        """Seconds that the teacher's prefill took; 0 while it has not been done."""
-        return sum(self._prefill_seconds)
+    def with_config(self, config: Config) -> Compilation:
+        """The same prompt with other [targets]; teacher, probes and answers are kept."""
+        assert config.probes == self.config.probes, "other probes would need other answers"
+        other = replace(self, config=config)
+        kept = ("template", "context", "teacher", "probes", "fitting", "rows")
+        vars(other).update({name: vars(self)[name] for name in kept if name in vars(self)})
+        return other
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.spent[stage] = self.spent.get(stage, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True)

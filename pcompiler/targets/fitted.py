@@ -11,8 +11,10 @@ import torch
 from pcompiler import progress
 from pcompiler.dynamics import matching
 from pcompiler.dynamics.capture import Pack, Teacher, Walker, pack_rows
-from pcompiler.dynamics.ridge import Ridge
+from pcompiler.dynamics.distil import refine
+from pcompiler.dynamics.ridge import Ridge, shared_ranks
 from pcompiler.dynamics.student import Student, walk
+from pcompiler.errors import InputError
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import score
 from pcompiler.runtime.in_place import window_of
@@ -40,42 +42,104 @@ class Recipe:
 
 
 def fit(compilation: Compilation, recipes: Sequence[Recipe]) -> list[Prefix]:
-    """Fit any number of students in one walk behind the same teacher."""
-    model, teacher = compilation.model, compilation.teacher
-    packs = pack_rows(compilation.rows)
-    students = [_student(compilation, recipe, packs) for recipe in recipes]
-    walk(model, Teacher(model, teacher, packs), students)
+    """Fit any number of students in one walk behind the same teacher; then refine, if asked to.
+
+    With a budget of bytes there are two walks: the first finds where the energy is, the second
+    solves each layer at the rank that it gets.
+
+    Raises:
+        InputError: the budget is too small for one direction.
+    """
+    card, settings = compilation.model.card, compilation.config.targets
+    solvers = [Ridge([recipe.rank] * card.layers) for recipe in recipes]
+    if settings.budget_bytes is not None and any(recipe.rank for recipe in recipes):
+        directions = _directions(compilation, settings.budget_bytes)
+        _walk(compilation, recipes, solvers)
+        solvers = [
+            Ridge(shared_ranks(solver.energies, directions) if recipe.rank else solver.ranks)
+            for solver, recipe in zip(solvers, recipes, strict=True)
+        ]
+    prefixes = _walk(compilation, recipes, solvers)
+    return [_refined(compilation, prefix) for prefix in prefixes]
+
+
+def _walk(
+    compilation: Compilation, recipes: Sequence[Recipe], solvers: Sequence[Ridge]
+) -> list[Prefix]:
+    students = students_of(compilation, recipes, solvers)
     return [student.prefix() for student in students]
 
 
-def _student(compilation: Compilation, recipe: Recipe, packs: list[Pack]) -> Student:
-    model, teacher = compilation.model, compilation.teacher
-    solve = Ridge(recipe.rank) if recipe.rank else None
-    factor = recipe.factor
+def students_of(
+    compilation: Compilation, recipes: Sequence[Recipe], solvers: Sequence[Ridge]
+) -> list[Student]:
+    """The recipes' students after one walk behind the same teacher."""
+    model, packs = compilation.model, pack_rows(compilation.rows)
+    teacher = Teacher(model, compilation.teacher, packs)
+    weights = None
+    if compilation.config.targets.budget == "global" and any(r.factor for r in recipes):
+        weights = teacher.record()
+    students = [
+        _student(compilation, recipe, solver if recipe.rank else None, packs, weights)
+        for recipe, solver in zip(recipes, solvers, strict=True)
+    ]
+    walk(model, teacher, students)
+    return students
+
+
+def _student(
+    compilation: Compilation,
+    recipe: Recipe,
+    solve: Ridge | None,
+    packs: list[Pack],
+    weights: torch.Tensor | None,
+) -> Student:
+    model, factor = compilation.model, recipe.factor
     if factor is None:
         return Student(Walker(model, pack_rows(compilation.rows, bare=True), 0), solve=solve)
-    walker = Walker(model, packs, teacher.length)
-    if compilation.config.targets.budget == "global":
-        weights = matching.importance(model, teacher, packs)
-        kept = matching.most_important_of_all(weights, factor)
-        return Student(walker, lambda layer, _: kept[layer], recipe.matched, solve)
-    return Student(
-        walker, lambda _, weights: matching.most_important(weights, factor), recipe.matched, solve
-    )
+    walker = Walker(model, packs, compilation.teacher.length)
+    if weights is None:
+        return Student(
+            walker, lambda _, here: matching.most_important(here, factor), recipe.matched, solve
+        )
+    kept = matching.most_important_of_all(weights, factor)
+    return Student(walker, lambda layer, _: kept[layer], recipe.matched, solve)
 
 
-def validation_kl(compilation: Compilation, prefixes: Sequence[Prefix]) -> list[float]:
-    """KL(teacher ‖ student) on the validation rows, nats per answer token, for each prefix."""
+def _directions(compilation: Compilation, budget: int) -> int:
+    """Rank-1 parts of a patch that fit a budget in 16 bit, beside every layer's bias."""
+    card = compilation.model.card
+    each, biases = 2 * (card.hidden + card.intermediate), 2 * card.hidden * card.layers
+    if budget < biases + each:
+        raise InputError(
+            f"budget_bytes = {budget} is too small: this model's biases take {biases} and one "
+            f"direction {each}; give {biases + each} or more."
+        )
+    return (budget - biases) // each
+
+
+def _refined(compilation: Compilation, prefix: Prefix) -> Prefix:
+    """After the asked steps of distillation; as it was, where validation rows say so."""
+    steps, seed = compilation.config.targets.refine, compilation.config.compile.seed
+    if not steps or (prefix.patch is None and prefix.bias is None):
+        return prefix
+    rows = compilation.rows
+    after = refine(compilation.model, compilation.teacher, prefix, rows, steps, seed)
+    before_kl, after_kl = validation_kl(compilation, [prefix, after])
+    return after if _better(after_kl, before_kl) else prefix
+
+
+def validation_kl(compilation: Compilation, prefixes: Sequence[Prefix]) -> torch.Tensor:
+    """(prefixes, validation rows) KL(teacher ‖ student), nats, summed over each row's answer."""
     rows = [row for row in compilation.rows if row.validation]
     model, answers = compilation.model, [row.answer for row in rows]
     teacher = list(score(model, compilation.teacher, [row.query for row in rows], answers))
-    found = []
+    found = torch.zeros(len(prefixes), len(rows))
     with progress.bar(len(prefixes), "choosing", "fit") as shown:
-        for prefix in prefixes:
+        for i, prefix in enumerate(prefixes):
             queries = [row.query if prefix.length else row.bare for row in rows]
             pairs = zip(teacher, score(model, prefix, queries, answers), strict=True)
-            total = sum(float((p.exp() * (p - q)).sum()) for p, q in pairs)
-            found.append(total / sum(map(len, answers)))
+            found[i] = torch.tensor([float((p.exp() * (p - q)).sum()) for p, q in pairs])
             shown.update()
     return found
 
@@ -83,19 +147,36 @@ def validation_kl(compilation: Compilation, prefixes: Sequence[Prefix]) -> list[
 def best(
     compilation: Compilation, patched: Prefix, unpatched: Prefix
 ) -> tuple[Prefix, dict[str, Any]]:
-    """The patch at the strength with the least validation KL, or the student without it."""
+    """The patch at the strength with the least validation KL, or the student without it.
+
+    The patch has to be better by more than chance: by a standard error of the paired rows.
+
+    Returns:
+        The choice, and notes on it: strength, validation KL (nats per answer token) with and
+        without the patch, and ``gain``, 1 − the ratio of the two.
+    """
     asked = compilation.config.targets.strength
     strengths = [s for s in (STRENGTHS if asked is None else (asked,)) if s > 0]
-    if patched.patch is None:
-        strengths = []
-    tried = [_at(patched, s) for s in strengths]
-    kls = validation_kl(compilation, [unpatched, *tried])
-    if asked:
-        return tried[0] if tried else unpatched, _notes(kls, asked if tried else 0.0, kls[-1])
-    i = min(range(len(kls)), key=kls.__getitem__)
-    if i == 0:
-        return unpatched, _notes(kls, 0.0, kls[0])
-    return tried[i - 1], _notes(kls, strengths[i - 1], kls[i])
+    tried = {s: _at(patched, s) for s in strengths if patched.patch is not None}
+    kls = validation_kl(compilation, [unpatched, *tried.values()])
+    best_one = int(kls.sum(1).argmin()) if asked is None else len(tried)
+    if asked is None and not _better(kls[best_one], kls[0]):
+        best_one = 0
+    tokens = sum(len(row.answer) for row in compilation.rows if row.validation)
+    without, chosen = float(kls[0].sum()) / tokens, float(kls[best_one].sum()) / tokens
+    notes = {
+        "strength": [0.0, *tried][best_one],
+        "validation_kl": chosen,
+        "validation_kl_unpatched": without,
+        "gain": 1 - chosen / without if without > 0 else 0.0,
+    }
+    return [unpatched, *tried.values()][best_one], notes
+
+
+def _better(new: torch.Tensor, old: torch.Tensor) -> bool:
+    """Whether rows of KL are lower than before by more than a standard error of the mean."""
+    gain = old - new
+    return bool(gain.mean() > gain.std() / len(gain) ** 0.5) if len(gain) > 1 else False
 
 
 def built(compilation: Compilation, prefix: Prefix, notes: dict[str, Any]) -> Built:
@@ -115,10 +196,6 @@ def _no_patch(model: LanguageModel) -> Patch:
     card = model.card
     zero = torch.zeros(0, card.intermediate), torch.zeros(card.hidden, 0), torch.zeros(card.hidden)
     return Patch({0: Delta(*zero)})
-
-
-def _notes(kls: Sequence[float], strength: float, chosen: float) -> dict[str, Any]:
-    return {"strength": strength, "validation_kl": chosen, "validation_kl_unpatched": kls[0]}
 
 
 def _at(prefix: Prefix, strength: float) -> Prefix:

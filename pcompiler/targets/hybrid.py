@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
@@ -14,6 +15,7 @@ from pcompiler.targets.encoding import CACHE, PATCH, from_tensors
 from pcompiler.targets.fitted import Recipe, best, built, fit
 
 DEFAULT_FACTOR = 10.0
+DOUBTFUL_GAIN = 0.1  # of validation KL: below it, values fitted without a patch may do better
 
 
 class Hybrid(Target):
@@ -24,12 +26,14 @@ class Hybrid(Target):
     uses_teacher = True
 
     def build(self, compilation: Compilation) -> Built:
-        """The cache with its patch, and the cache alone, side by side; validation chooses."""
+        """The cache with its patch; where the patch gains little, the cache alone as well."""
         settings = compilation.config.targets
         factor = settings.factor or DEFAULT_FACTOR
-        recipes = [Recipe(factor, settings.rank), Recipe(factor, rank=0)]
-        patched, alone = fit(compilation, recipes)
-        chosen, notes = best(compilation, patched, alone)
+        (patched,) = fit(compilation, [Recipe(factor, settings.rank)])
+        chosen, notes = best(compilation, patched, replace(patched, patch=None))
+        if settings.strength is None and notes["gain"] < DOUBTFUL_GAIN:
+            (alone,) = fit(compilation, [Recipe(factor, rank=0)])
+            chosen, notes = best(compilation, chosen, alone)
         return built(compilation, chosen, {"factor": factor, "rank": settings.rank, **notes})
 
     def fits(self, _settings: TargetConfig) -> bool:

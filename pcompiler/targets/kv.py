@@ -18,7 +18,7 @@ class KV(Target):
     """4·L·H_kv·d bytes a kept token in 16 bit (SmolLM2-135M: 23,040), about half that in 8."""
 
     name = "kv"
-    settings = ("factor", "budget", "bits")
+    settings = ("factor", "budget", "bits", "refine")
     uses_teacher = True
 
     def build(self, compilation: Compilation) -> Built:

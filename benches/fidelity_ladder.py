@@ -1,0 +1,75 @@
+"""The fidelity ladder: how faithful each kind of artifact is to the full prompt, at which size.
+
+python benches/fidelity_ladder.py [--data FOLDER] [--grid headline|core|full] [--quick]
+
+Every row of a context is measured on the same held-out queries, after the artifact's bytes have
+been written and read again. A context that is in the output folder already is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # run as a script, from anywhere
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see pcompiler.threads
+
+from benches.ladder_contexts import LadderContext, contexts
+from benches.ladder_run import GRIDS, measure
+from benches.ladder_table import table
+from pcompiler.model import LanguageModel
+
+QUICK_CONTEXTS = 1
+QUICK_FITTING = 24
+
+
+def main() -> None:
+    """Measure the contexts that are not there yet, then print the means over all."""
+    options = _options()
+    chosen = [c for c in contexts(options.data) if not options.only or c.name in options.only]
+    if options.quick:
+        chosen = chosen[:QUICK_CONTEXTS]
+    options.out.mkdir(parents=True, exist_ok=True)
+    missing = [c for c in chosen if not _file(options.out, c).is_file()]
+    if missing:
+        model = LanguageModel.load("smollm2", options.device)
+        model.device.use_threads(options.threads)
+        for number, context in enumerate(missing, 1):
+            print(f"{context.name} ({number} of {len(missing)})", file=sys.stderr, flush=True)
+            fitting = QUICK_FITTING if options.quick else options.fitting
+            found = measure(model, context, GRIDS[options.grid], fitting, options.kvpress)
+            _file(options.out, context).write_text(json.dumps(found, indent=1) + "\n")
+    rows = [json.loads(_file(options.out, c).read_text()) for c in chosen]
+    print(table(rows))
+    if options.json:
+        text = json.dumps({"schema": 1, "contexts": rows})
+        print(text) if options.json == "-" else Path(options.json).write_text(text + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder of public data sets: see ladder_data.py")
+    parser.add_argument("--out", type=Path, default=ROOT / "benches" / "results" / "ladder")
+    parser.add_argument("--only", nargs="+", metavar="CONTEXT", help="these contexts only")
+    parser.add_argument("--grid", choices=GRIDS, default="headline")
+    parser.add_argument("--fitting", type=int, default=64, help="self-study probes of a context")
+    parser.add_argument("--kvpress", type=Path, help="interpreter that has kvpress, for peers")
+    parser.add_argument("--quick", action="store_true", help="one context, few probes")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="all rows; - prints them as the last line")
+    return parser.parse_args()
+
+
+def _file(folder: Path, context: LadderContext) -> Path:
+    return folder / f"{context.name}.json"
+
+
+if __name__ == "__main__":
+    main()

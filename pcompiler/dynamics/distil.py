@@ -1,0 +1,155 @@
+"""KL distillation from the closed form on: a few steps of gradient descent on patch and cache.
+
+    min Σ_i KL(p_teacher(· | i) ‖ p_student(· | i)) over answer tokens i   (arXiv 2409.13697)
+
+The weights stay as they are; what is trained is what the artifact holds: the patch's factors and
+bias, and of a compacted cache β and the values. The teacher's distribution is kept as its most
+likely tokens and the mass of the rest, so memory does not grow with the vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from transformers import DynamicCache
+
+from pcompiler import progress
+from pcompiler.dynamics.capture import Row
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.decode import score
+from pcompiler.runtime.packed import PackedRow
+from pcompiler.runtime.patch import Delta, Patch
+from pcompiler.runtime.prefix import Prefix
+
+RATE = 0.02  # of Adam, relative to each tensor's root mean square
+BATCH_TOKENS = 512
+LIKELIEST = 128
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The teacher's distribution over the tokens of one answer.
+
+    Attributes:
+        ids: (T, k) its most likely tokens.
+        log_p: (T, k + 1) their log-probabilities, and that of all others together.
+    """
+
+    ids: torch.Tensor
+    log_p: torch.Tensor
+
+
+def refine(
+    model: LanguageModel,
+    teacher: Prefix,
+    student: Prefix,
+    rows: Sequence[Row],
+    steps: int,
+    seed: int,
+) -> Prefix:
+    """The student after so many steps, each on about ``BATCH_TOKENS`` of the fitting rows.
+
+    Costs three forward passes over a batch for each step. Deterministic for a seed.
+    """
+    rows = [row for row in rows if not row.validation]
+    known = _answers(model, teacher, rows)
+    trained, parameters = _parameters(student)
+    groups = [
+        {"params": [p], "lr": RATE * float(p.detach().square().mean().sqrt()) + 1e-8}
+        for p in parameters
+    ]
+    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    decay = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda i: 0.5 * (1 + math.cos(math.pi * i / steps))
+    )
+    batches = _batches(rows, random.Random(seed))  # noqa: S311 - not for secrets
+    with progress.bar(steps, "refining", "step") as shown, torch.enable_grad():
+        for _ in range(steps):
+            batch = next(batches)
+            optimiser.zero_grad()
+            loss = _loss(model, trained, [rows[i] for i in batch], [known[i] for i in batch])
+            torch.autograd.backward(loss)
+            optimiser.step()
+            decay.step()
+            shown.update()
+    return _detached(trained)
+
+
+def _answers(model: LanguageModel, teacher: Prefix, rows: Sequence[Row]) -> list[Answers]:
+    found = []
+    for log_p in score(model, teacher, [r.query for r in rows], [r.answer for r in rows]):
+        top, ids = log_p.topk(min(LIKELIEST, log_p.shape[-1] - 1), dim=-1)
+        rest = (1 - top.exp().sum(-1, keepdim=True)).clamp_min(1e-9).log()
+        found.append(Answers(ids, torch.cat([top, rest], dim=-1)))
+    return found
+
+
+def _loss(
+    model: LanguageModel, student: Prefix, rows: Sequence[Row], known: Sequence[Answers]
+) -> torch.Tensor:
+    """Mean KL over the answer tokens of a batch, the unlikely tokens taken as one."""
+    cache = DynamicCache()
+    for layer, width in enumerate(student.widths if student.length else ()):
+        dtype = model.device.dtype
+        keys, values = (t[layer, None, :, :width].to(dtype) for t in (student.keys, student.values))
+        cache.update(keys, values, layer)
+    packed = PackedRow(model, student, len(rows), cache=cache)
+    texts = [[*(r.query if student.length else r.bare), *r.answer[:-1]] for r in rows]
+    counts = [len(r.answer) for r in rows]
+    log_q = packed.run(texts, range(len(rows)), counts).log_softmax(-1)
+    ids, log_p = (torch.cat([getattr(a, name) for a in known]) for name in ("ids", "log_p"))
+    top = log_q.gather(-1, ids)
+    rest = (1 - top.exp().sum(-1, keepdim=True)).clamp_min(1e-9).log()
+    both = torch.cat([top, rest], dim=-1)
+    return (log_p.exp() * (log_p - both)).sum(-1).mean()
+
+
+def _parameters(student: Prefix) -> tuple[Prefix, list[torch.Tensor]]:
+    """The student with leaves in place of what is trained, and the leaves."""
+    leaves: list[torch.Tensor] = []
+
+    def leaf(t: torch.Tensor) -> torch.Tensor:
+        leaves.append(t.detach().float().clone().requires_grad_())
+        return leaves[-1]
+
+    deltas = {}
+    for layer, delta in (student.patch.deltas if student.patch else {}).items():
+        # The same product, with both factors of one size: descent then moves both alike.
+        level = (delta.a.float().norm() / delta.b.float().norm().clamp_min(1e-12)).sqrt()
+        a, b = delta.a / level.clamp_min(1e-12), delta.b * level
+        deltas[layer] = Delta(leaf(a), leaf(b), leaf(delta.bias))
+    trained = replace(student, patch=Patch(deltas) if deltas else None)
+    if student.bias is not None:
+        trained = replace(trained, values=leaf(student.values), bias=leaf(student.bias))
+    return trained, leaves
+
+
+def _detached(trained: Prefix) -> Prefix:
+    patch = None
+    if trained.patch is not None:
+        deltas = trained.patch.deltas.items()
+        patch = Patch({i: Delta(d.a.detach(), d.b.detach(), d.bias.detach()) for i, d in deltas})
+    bias = None if trained.bias is None else trained.bias.detach()
+    return replace(trained, values=trained.values.detach(), bias=bias, patch=patch)
+
+
+def _batches(rows: Sequence[Row], pick: random.Random) -> Iterator[list[int]]:
+    """Numbers of rows, over and over, each time in another order."""
+    while True:
+        order = list(range(len(rows)))
+        pick.shuffle(order)
+        batch: list[int] = []
+        size = 0
+        for i in order:
+            length = len(rows[i].query) + len(rows[i].answer)
+            if batch and size + length > BATCH_TOKENS:
+                yield batch
+                batch, size = [], 0
+            batch.append(i)
+            size += length
+        if batch:
+            yield batch

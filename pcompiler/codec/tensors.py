@@ -51,7 +51,7 @@ def to_int8(tensor: torch.Tensor, group: int = 32) -> tuple[torch.Tensor, torch.
     """
     width = tensor.shape[-1]
     group = group if width % group == 0 else width
-    parts = tensor.float().reshape(*tensor.shape[:-1], -1, group)
+    parts = tensor.float().reshape(*tensor.shape[:-1], width // group, group)
     # Rounded up to float16's grid from below its smallest step, so that 127 scales reach the top.
     scale = (parts.abs().amax(-1) / 127 * (1 + 2**-10)).clamp_min(2.0**-24).to(torch.float16)
     whole = (parts / scale.float()[..., None]).round().clamp(-127, 127).to(torch.int8)
@@ -69,5 +69,6 @@ def from_int8(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         raise DamageError(
             f"scales of shape {tuple(scale.shape)} do not fit tensors of {tuple(whole.shape)}."
         )
-    parts = whole.float().reshape(*scale.shape, -1) * scale.float()[..., None]
+    parts = whole.float().reshape(*scale.shape, whole.shape[-1] // groups)
+    parts *= scale.float()[..., None]
     return parts.flatten(-2).to(torch.float16)

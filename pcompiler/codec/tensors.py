@@ -52,8 +52,8 @@ def to_int8(tensor: torch.Tensor, group: int = 32) -> tuple[torch.Tensor, torch.
     width = tensor.shape[-1]
     group = group if width % group == 0 else width
     parts = tensor.float().reshape(*tensor.shape[:-1], width // group, group)
-    # Rounded up to float16's grid from below its smallest step, so that 127 scales reach the top.
-    scale = (parts.abs().amax(-1) / 127 * (1 + 2**-10)).clamp_min(2.0**-24).to(torch.float16)
+    # More than float16's rounding takes, for normal numbers and below: 127 scales reach the top.
+    scale = (parts.abs().amax(-1) / 127 * (1 + 2**-10) + 2.0**-24).to(torch.float16)
     whole = (parts / scale.float()[..., None]).round().clamp(-127, 127).to(torch.int8)
     return whole.flatten(-2), scale
 

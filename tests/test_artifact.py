@@ -165,3 +165,9 @@ def test_scales_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
     assert scale.shape == (3, 2)
     with pytest.raises(DamageError, match="scales"):
         tensors.from_int8(whole, torch.ones(shape, dtype=torch.float16))
+
+
+def test_eight_bits_of_what_float16_cannot_hold_do_not_overflow() -> None:
+    x = torch.tensor([1e6, -3e5, 70_000.0, 1.0])
+    again = tensors.from_int8(*tensors.to_int8(x)).float()
+    torch.testing.assert_close(again, x, rtol=0, atol=1e6 / 127)

@@ -59,7 +59,7 @@ def to_int8(tensor: torch.Tensor, group: int = 32) -> tuple[torch.Tensor, torch.
 
 
 def from_int8(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Undo ``to_int8``, as float16.
+    """Undo ``to_int8``, as float16; as bfloat16 where that would overflow.
 
     Raises:
         DamageError: the scales do not fit the numbers.
@@ -71,4 +71,4 @@ def from_int8(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         )
     parts = whole.float().reshape(*scale.shape, whole.shape[-1] // groups)
     parts *= scale.float()[..., None]
-    return parts.flatten(-2).to(torch.float16)
+    return to_16_bit(parts.flatten(-2))

@@ -23,6 +23,7 @@ LAYERS = (
     ("targets",),
     ("fidelity",),
     ("pipeline",),
+    ("export",),
     ("session",),
     ("compiler",),
     ("bench",),

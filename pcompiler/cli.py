@@ -16,6 +16,7 @@ from typing import NoReturn
 from pcompiler import __version__
 from pcompiler.config import Config, DecodeConfig, TargetConfig
 from pcompiler.errors import ConfigError, PcompilerError
+from pcompiler.export import EXPORTS, TAKES
 from pcompiler.interrupts import EXIT_CODE, heard_in_imports
 from pcompiler.targets import TARGETS
 from pcompiler.threads import patient_threads
@@ -80,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     _compile(commands)
     _run(commands)
     _verify(commands)
+    _export(commands)
     _store(commands)
     _models(commands)
     bench = _command(
@@ -181,6 +183,26 @@ def _verify(commands: argparse._SubParsersAction[_Parser]) -> None:
     c.add_argument("artifact", help="an id in the store, the beginning of one, or a file")
     c.add_argument("--bytes-only", action="store_true", help="load no model, measure nothing")
     _model_options(c)
+    _common(c)
+
+
+def _export(commands: argparse._SubParsersAction[_Parser]) -> None:
+    c = _command(
+        commands,
+        "export",
+        "write an artifact in a form that other programs read",
+        "pcompiler export 3f9a1c --to transformers --out support_desk",
+        "export",
+    )
+    c.add_argument("artifact", help="an id in the store, the beginning of one, or a file")
+    forms = "; ".join(
+        f"{name}: {what} ({', '.join(TAKES[name])})" for name, what in EXPORTS.items()
+    )
+    c.add_argument("--to", required=True, choices=list(EXPORTS), help=forms)
+    c.add_argument("--out", required=True, metavar="DIR", help="a folder that is new or empty")
+    c.add_argument("--patch-only", action="store_true", help="of a hybrid, to peft: half of it")
+    c.add_argument("--no-bias", action="store_true", help="drop the patch's output bias")
+    c.add_argument("--prompt", metavar="FILE", help="the prompt, where the store does not have it")
     _common(c)
 
 

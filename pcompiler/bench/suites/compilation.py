@@ -125,7 +125,7 @@ class _Bench:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
         share, bound = f.agreement * 100, f.agreement_no_prompt * 100
         return [
-            _figure("compile to hybrid 10×, rank 16, probes too", timing["compile_s"], "s", "lower"),
+            _figure("compile to hybrid 10×, rank 16", timing["compile_s"], "s", "lower"),
             _figure("… agreement", share, "%", "higher", baseline=bound),
             _figure("… KL", f.kl, "nats/token", "lower", baseline=f.kl_no_prompt),
             _figure("… size", done.header.size_bytes, "bytes", "lower"),

@@ -119,7 +119,8 @@ def notes_on(deltas: dict[int, Delta], request: Request) -> tuple[str, ...]:
     if not request.bias:
         notes.append(
             "The patch's output bias was dropped (--no-bias): PEFT loads and merges this anywhere, "
-            "but the fidelity measured is that of the patch with its bias."
+            "but the fidelity measured is that of the patch with its bias. Without it a patch can "
+            "be worse than no prompt at all: measure it before you rely on it."
         )
     if len(set(_ranks(deltas).values())) > 1:
         notes.append(

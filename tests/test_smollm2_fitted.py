@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benches.ladder_contexts import example
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config, ProbeConfig
 from pcompiler.ir import Fidelity
@@ -15,8 +15,7 @@ from pcompiler.model import LanguageModel
 
 pytestmark = pytest.mark.model
 LADDER = Path(__file__).parent.parent / "examples" / "ladder"
-ROLE = json.loads((LADDER / "library_host.context.json").read_text())
-SOURCE = (LADDER / "library_host.md").read_text()
+ROLE = example(LADDER / "library_host.context.json")
 NOISE = 1.1  # of KL, on eight probes
 
 
@@ -31,8 +30,8 @@ def compiler(
 
 
 def fidelity(compiler: Compiler, target: str, **settings: object) -> Fidelity:
-    queries = [*ROLE["held_out"][:8], *ROLE["uncovered"][:2]]
-    return compiler.compile(SOURCE, target, queries, **settings).fidelity  # type: ignore[arg-type]
+    queries = [*ROLE.held_out[:8], *ROLE.uncovered[:2]]
+    return compiler.compile(ROLE.source, target, queries, **settings).fidelity  # type: ignore[arg-type]
 
 
 def test_no_artifact_is_worse_than_the_same_without_its_patch_or_than_no_prompt(

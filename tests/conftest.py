@@ -113,7 +113,7 @@ def config(tmp_path: Path) -> Config:
     """Few and short probes, a store of its own."""
     return Config(
         compile=CompileConfig(),
-        probes=ProbeConfig(self_study=3, fitting=12, query_tokens=8, answer_tokens=6),
+        probes=ProbeConfig(self_study=3, fitting=18, query_tokens=8, answer_tokens=6),
         store=StoreConfig(path=str(tmp_path / "store")),
     )
 
@@ -142,7 +142,7 @@ def cli(
     settings = tmp_path / "tiny.toml"
     settings.write_text(
         f'[model]\nname = "{model_folder}"\ndevice = "cpu"\n'
-        "[probes]\nself_study = 2\nfitting = 12\nquery_tokens = 6\nanswer_tokens = 4\n"
+        "[probes]\nself_study = 2\nfitting = 16\nquery_tokens = 6\nanswer_tokens = 4\n"
         f'[store]\npath = "{tmp_path / "store"}"\n'
     )
     monkeypatch.chdir(tmp_path)

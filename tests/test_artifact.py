@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pcompiler.codec import tensors, zstd
 from pcompiler.errors import DamageError, MismatchError
@@ -127,3 +129,45 @@ def test_sixteen_bits_keep_eleven_of_mantissa_and_never_overflow() -> None:
     kept = torch.ones(2, dtype=torch.bfloat16)
     assert tensors.to_16_bit(kept) is kept
     assert tensors.to_16_bit(torch.empty(0)).dtype is torch.float16
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 5), max_size=3),
+    st.sampled_from([1, 7, 8, 32, 33, 64, 96]),
+    st.integers(-24, 15),
+    st.integers(0, 2**31),
+)
+def test_eight_bits_are_off_by_half_a_scale_at_most(
+    shape: list[int], width: int, exponent: int, seed: int
+) -> None:
+    """Any shape, any size that float16 has; the result is a float16 as well."""
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.rand(*shape, width, generator=draw) * 2 - 1
+    x = x * 2.0**exponent * torch.rand(*shape, 1, generator=draw) ** 4  # groups of unlike size
+    whole, scale = tensors.to_int8(x)
+    assert (whole.dtype, scale.dtype) == (torch.int8, torch.float16)
+    assert (whole.shape, scale.shape[:-1]) == (x.shape, x.shape[:-1])
+    again = tensors.from_int8(whole, scale)
+    assert again.dtype is torch.float16
+    each = scale.float().repeat_interleave(width // scale.shape[-1], dim=-1)
+    assert bool(((again.float() - x).abs() <= each * 0.5 * 1.001 + x.abs() * 2**-11).all())
+
+
+def test_eight_bits_of_nothing_are_nothing() -> None:
+    whole, scale = tensors.to_int8(torch.zeros(2, 3, 64))
+    assert not tensors.from_int8(whole, scale).any()
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3), (3, 5), (3, 0)])
+def test_scales_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
+    whole, scale = tensors.to_int8(torch.randn(3, 64))
+    assert scale.shape == (3, 2)
+    with pytest.raises(DamageError, match="scales"):
+        tensors.from_int8(whole, torch.ones(shape, dtype=torch.float16))
+
+
+def test_eight_bits_of_what_float16_cannot_hold_do_not_overflow() -> None:
+    x = torch.tensor([1e6, -3e5, 70_000.0, 1.0])
+    again = tensors.from_int8(*tensors.to_int8(x)).float()
+    torch.testing.assert_close(again, x, rtol=0, atol=1e6 / 127)

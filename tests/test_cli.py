@@ -15,7 +15,10 @@ from pcompiler.cli import parser
 
 Cli = Callable[..., tuple[int, str, str]]
 PROMPT = "You are the desk.\n\nThe workshop opens at nine and closes at five on all days.\n"
-FIDELITY = {"kl", "agreement", "kl_no_prompt", "agreement_no_prompt", "answer_tokens", "probes"}
+FIDELITY = {
+    *("kl", "agreement", "kl_no_prompt", "agreement_no_prompt", "answer_tokens", "probes"),
+    *("kl_uncovered", "agreement_uncovered", "probes_uncovered"),
+}
 PROMISED = {
     *("target", "artifact", "model", "context_tokens", "kept_tokens", "size_bytes"),
     *("compile_s", "ttft_s", "fidelity"),

@@ -26,7 +26,7 @@ def test_every_configuration_in_the_repository_loads() -> None:
     ("text", "words"),
     [
         ("x = ", "cannot read"),
-        ("[speed]\n", r"speed.*model, compile, probes, store"),
+        ("[speed]\n", r"speed.*model, compile, targets, probes, store"),
         ("[compile]\ntargets = 'kv'\n", r"targets.*target, seed"),
         ("[compile]\nseed = 'one'\n", r"compile\.seed.*a number"),
         ("[compile]\nseed = 1.5\n", r"compile\.seed"),

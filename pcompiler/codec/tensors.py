@@ -51,15 +51,15 @@ def to_int8(tensor: torch.Tensor, group: int = 32) -> tuple[torch.Tensor, torch.
     """
     width = tensor.shape[-1]
     group = group if width % group == 0 else width
-    parts = tensor.float().reshape(*tensor.shape[:-1], -1, group)
-    # Rounded up to float16's grid from below its smallest step, so that 127 scales reach the top.
-    scale = (parts.abs().amax(-1) / 127 * (1 + 2**-10)).clamp_min(2.0**-24).to(torch.float16)
+    parts = tensor.float().reshape(*tensor.shape[:-1], width // group, group)
+    # More than float16's rounding takes, for normal numbers and below: 127 scales reach the top.
+    scale = (parts.abs().amax(-1) / 127 * (1 + 2**-10) + 2.0**-24).to(torch.float16)
     whole = (parts / scale.float()[..., None]).round().clamp(-127, 127).to(torch.int8)
     return whole.flatten(-2), scale
 
 
 def from_int8(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Undo ``to_int8``, as float16.
+    """Undo ``to_int8``, as float16; as bfloat16 where that would overflow.
 
     Raises:
         DamageError: the scales do not fit the numbers.
@@ -69,5 +69,6 @@ def from_int8(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         raise DamageError(
             f"scales of shape {tuple(scale.shape)} do not fit tensors of {tuple(whole.shape)}."
         )
-    parts = whole.float().reshape(*scale.shape, -1) * scale.float()[..., None]
-    return parts.flatten(-2).to(torch.float16)
+    parts = whole.float().reshape(*scale.shape, whole.shape[-1] // groups)
+    parts *= scale.float()[..., None]
+    return to_16_bit(parts.flatten(-2))

@@ -1,0 +1,146 @@
+"""Students: what was walked is what runs, in every family; what is kept decides how near."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import FAMILY_EXTRAS, tiny
+from test_walk import CONTEXT, ROWS, by_runtime, error
+
+from pcompiler.device import pick
+from pcompiler.dynamics import capture
+from pcompiler.dynamics.capture import Row, Teacher, Walker, pack_rows
+from pcompiler.dynamics.matching import most_important, most_important_of_all
+from pcompiler.dynamics.ridge import Ridge
+from pcompiler.dynamics.student import SINK_TOKENS, Student, walk
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.prefix import prefill
+from pcompiler.targets.encoding import CACHE, PATCH, from_tensors, to_tensors
+
+LATE = 24  # past the windows of the test models: a query then sees no more of the context
+
+
+def student_of(
+    model: LanguageModel, teacher: Teacher, factor: float | None, rank: int, matched: bool = True
+) -> Student:
+    """A student on its way behind a teacher; no factor: without a cache."""
+    solve = Ridge([rank] * model.card.layers) if rank else None
+    if factor is None:
+        return Student(Walker(model, pack_rows(ROWS, bare=True), 0), solve=solve)
+    walker = Walker(model, teacher.packs, teacher.start)
+    return Student(walker, lambda _, w: most_important(w, factor), matched, solve)
+
+
+@pytest.mark.parametrize("family", FAMILY_EXTRAS)
+@pytest.mark.parametrize("matched", [False, True])
+def test_a_student_that_keeps_all_keys_is_the_teacher(family: str, matched: bool) -> None:
+    model = tiny(family)
+    teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(ROWS))
+    student = student_of(model, teacher, 1.0, 0, matched)
+    walk(model, teacher, [student])
+    for i, pack in enumerate(teacher.packs):
+        # Matched, a ridge of 1e-3 draws the masses of keys that no probe reads from one.
+        assert error(student.walker.h[i], teacher.h[i]) < (1e-2 if matched else 1e-6)
+        assert error(by_runtime(model, student.prefix(), pack), student.walker.h[i]) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILY_EXTRAS)
+@pytest.mark.parametrize(("factor", "rank"), [(8.0, 0), (8.0, 5), (None, 5), (1000.0, 3)])
+def test_what_a_student_walked_is_what_its_artifact_runs(
+    family: str, factor: float | None, rank: int
+) -> None:
+    """β, values, patch, windows and positions, in memory and as written down."""
+    model = tiny(family)
+    teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(ROWS))
+    student = student_of(model, teacher, factor, rank)
+    walk(model, teacher, [student])
+    prefix = student.prefix()
+    assert (prefix.patch is not None) == (rank > 0)
+    halves = (CACHE if factor else frozenset()) | (PATCH if rank else frozenset())
+    stored = from_tensors(model, to_tensors(prefix, windows=True), halves)
+    for i, pack in enumerate(student.walker.packs):
+        walked = student.walker.h[i]
+        assert error(by_runtime(model, prefix, pack), walked) < 1e-5
+        assert error(by_runtime(model, stored, pack), walked) < 2e-2  # rounded to 16 bit
+        if i == 0:  # and it is not the teacher, or the test shows nothing
+            twins = teacher.h[i][pack.twin[pack.twin >= 0]]
+            assert error(walked[pack.twin >= 0], twins) > 1e-2
+
+
+@pytest.mark.parametrize("family", FAMILY_EXTRAS)
+def test_a_budget_for_all_layers_runs_as_it_walked(family: str) -> None:
+    """Heads and layers with unlike numbers of keys: what pads them weighs nothing."""
+    model = tiny(family)
+    teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(ROWS))
+    kept = most_important_of_all(teacher.record(), 4.0)
+    student = Student(Walker(model, teacher.packs, teacher.start), lambda layer, _: kept[layer])
+    walk(model, teacher, [student])
+    prefix = student.prefix()
+    assert any((layer < 0).any() for layer in kept)
+    for i, pack in enumerate(teacher.packs):
+        assert error(by_runtime(model, prefix, pack), student.walker.h[i]) < 1e-5
+
+
+def test_a_walk_that_was_recorded_gives_what_one_side_by_side_does(model: LanguageModel) -> None:
+    students, teachers = [], []
+    for recorded in (False, True):
+        teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(ROWS))
+        if recorded:
+            assert teacher.record().shape == (model.card.layers, model.card.kv_heads, len(CONTEXT))
+        students.append(student_of(model, teacher, 4.0, 4))
+        teachers.append(teacher)
+        walk(model, teacher, students[-1:])
+    for i in range(len(teachers[0].packs)):
+        assert torch.equal(teachers[0].h[i], teachers[1].h[i])
+        assert torch.equal(students[0].walker.h[i], students[1].walker.h[i])
+
+
+def test_a_query_past_the_window_does_not_see_the_context() -> None:
+    """Mistral with a window of 16: after 24 tokens of its own a query is as if alone."""
+    model = tiny("mistral", num_hidden_layers=1)
+    long = Row(list(range(10, 10 + LATE)), list(range(10, 10 + LATE)), [7, 8])
+    teacher = Teacher(model, prefill(model, CONTEXT), pack_rows([long, long]))
+    student = student_of(model, teacher, 4.0, 0)
+    walk(model, teacher, [student])
+    assert torch.equal(student.walker.h[0][LATE - 4 : LATE], teacher.h[0][LATE - 4 : LATE])
+    assert not torch.equal(student.walker.h[0][:4], teacher.h[0][:4])
+
+
+def test_streams_in_a_file_are_those_in_memory(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def walked() -> list[torch.Tensor]:
+        teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(ROWS))
+        student = student_of(model, teacher, 4.0, 4)
+        walk(model, teacher, [student])
+        return [stream[i] for stream in (teacher.h, student.walker.h) for i in range(2)]
+
+    in_memory = walked()
+    monkeypatch.setattr(capture, "IN_MEMORY_BYTES", 0)
+    on_disk = walked()
+    assert all(torch.equal(a, b) for a, b in zip(in_memory, on_disk, strict=True))
+
+
+def test_a_student_without_a_cache_leaves_its_sink_out_of_the_fit(model: LanguageModel) -> None:
+    """What counts are the other tokens that the teacher has as well, by 1/‖y_C‖²."""
+    weights: list[float] = []
+    teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(ROWS))
+    student = student_of(model, teacher, None, 2)
+    student.solve = lambda _layer, fitting, _validation: weights.append(fitting.weight)
+    walk(model, teacher, [student])
+    pack = student.walker.packs[0]
+    counted = (pack.offset >= SINK_TOKENS) & (pack.twin >= 0)
+    want = (1 / teacher.h[0][pack.twin[counted]].square().sum(-1)).sum()
+    assert weights[-1] == pytest.approx(float(want), rel=1e-4)
+
+
+def test_a_model_in_half_precision_is_walked_and_run_alike() -> None:
+    half = LanguageModel.from_objects(tiny().hf, tiny().tokenizer, pick("cpu", "bfloat16"))
+    exact = prefill(half, CONTEXT)
+    teacher = Teacher(half, exact, pack_rows(ROWS))
+    student = student_of(half, teacher, 8.0, 5)
+    walk(half, teacher, [student])
+    ran = by_runtime(half, student.prefix(), teacher.packs[0])
+    assert ran.dtype is torch.bfloat16
+    rounding = error(by_runtime(half, exact, teacher.packs[0]), teacher.h[0])
+    assert error(ran, student.walker.h[0]) < 2 * rounding < 0.2

@@ -143,7 +143,9 @@ def _target_options(c: argparse.ArgumentParser) -> None:
     g = c.add_argument_group("kv, weights and hybrid")
     g.add_argument("--factor", type=float, metavar="F", help="prompt tokens over kept ones")
     g.add_argument("--rank", type=int, metavar="R", help=f"of the patch (default {d.rank})")
-    g.add_argument("--bits", type=int, metavar="B", help="8 or 16, of keys and values")
+    g.add_argument(
+        "--bits", type=int, metavar="B", help=f"8 or 16, of what is stored (default {d.bits})"
+    )
     g.add_argument(
         "--budget", help=f"of keys: global, or as many for each head (default {d.budget})"
     )

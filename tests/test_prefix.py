@@ -156,3 +156,16 @@ def test_sampling_is_seeded_and_stays_in_the_nucleus() -> None:
     assert set(a.tolist()) == {0, 1}  # 0.5 alone is below 0.7, 0.5 + 0.3 passes it
     share = float((a == 0).float().mean())
     assert 0.5 < share < 0.75  # 0.625 expected
+
+
+@pytest.mark.parametrize("family", FAMILY_EXTRAS)
+def test_a_prefill_in_chunks_is_the_one_in_a_piece(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny(family)
+    whole = prefill(model, CONTEXT)
+    monkeypatch.setattr("pcompiler.runtime.prefix.CHUNK_TOKENS", 24)
+    chunked = prefill(model, CONTEXT)
+    assert chunked.length == whole.length == len(CONTEXT)
+    torch.testing.assert_close(chunked.keys, whole.keys, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(chunked.values, whole.values, rtol=1e-4, atol=1e-4)

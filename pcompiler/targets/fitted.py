@@ -187,7 +187,7 @@ def built(compilation: Compilation, prefix: Prefix, notes: dict[str, Any]) -> Bu
     windows = any(window_of(model, layer.self_attn) for layer in model.hf.model.layers)
     tensors = to_tensors(prefix, settings.bits, windows)
     n = len(compilation.context)
-    kept = round(n / notes["factor"]) if "factor" in notes else 0
+    kept = max(1, round(n / notes["factor"])) if "factor" in notes else 0
     return Built(tensors, kept, notes | {"probes": len(compilation.rows)})
 
 

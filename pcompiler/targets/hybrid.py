@@ -33,7 +33,7 @@ class Hybrid(Target):
         chosen, notes = best(compilation, patched, replace(patched, patch=None))
         if settings.strength is None and notes["gain"] < DOUBTFUL_GAIN:
             (alone,) = fit(compilation, [Recipe(factor, rank=0)])
-            chosen, notes = best(compilation, chosen, alone)
+            chosen, notes = best(compilation, patched, alone)
         return built(compilation, chosen, {"factor": factor, "rank": settings.rank, **notes})
 
     def fits(self, _settings: TargetConfig) -> bool:

@@ -160,9 +160,11 @@ class Config:
         Args:
             of_target: the fields of [targets] that the artifact's target goes by.
         """
+        chosen = {name: getattr(self.targets, name) for name in of_target}
         relevant = {
             "seed": self.compile.seed,
-            "targets": {name: getattr(self.targets, name) for name in of_target},
+            # 4 in a file or a call is the 4.0 of the command line.
+            "targets": {n: float(v) if isinstance(v, int) else v for n, v in chosen.items()},
             "probes": dataclasses.asdict(self.probes),
             "zstd_level": self.store.zstd_level,
         }

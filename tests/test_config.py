@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pcompiler.config import CompileConfig, Config, ProbeConfig, StoreConfig
+from pcompiler.config import CompileConfig, Config, ProbeConfig, StoreConfig, TargetConfig
 from pcompiler.errors import ConfigError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -36,6 +38,18 @@ def test_every_configuration_in_the_repository_loads() -> None:
         ("[compile]\nmin_agreement = 1.5\n", "min_agreement"),
         ("[compile]\nmax_kl = -1\n", "max_kl"),
         ("[probes]\nanswer_tokens = 0\n", "answer_tokens"),
+        ("[probes]\nfitting = -1\n", "fitting"),
+        ("[targets]\nfactor = 0.5\n", r"factor = 0\.5.*1 to 10,000"),
+        ("[targets]\nfactor = nan\n", "factor = nan"),
+        ("[targets]\nfactor = 'ten'\n", r"targets\.factor.*a number"),
+        ("[targets]\nbudget = 'heads'\n", "budget = 'heads'.*head or global"),
+        ("[targets]\nbits = 7\n", "bits = 7.*8 or 16"),
+        ("[targets]\nrank = 0\n", "rank = 0"),
+        ("[targets]\nrank = 2.5\n", r"targets\.rank"),
+        ("[targets]\nbudget_bytes = 0\n", "budget_bytes"),
+        ("[targets]\nstrength = 1.01\n", "strength"),
+        ("[targets]\nstrength = nan\n", "strength"),
+        ("[targets]\nrefine = -1\n", "refine"),
         ("[store]\nzstd_level = 40\n", "zstd_level"),
     ],
 )
@@ -51,6 +65,7 @@ def test_the_fingerprint_sees_what_changes_an_artifact_and_nothing_else() -> Non
     for same in (
         replace(base, compile=CompileConfig(min_agreement=0.9, target="text")),
         replace(base, store=StoreConfig(path="/elsewhere")),
+        replace(base, targets=TargetConfig(rank=3)),  # unless the target goes by it
     ):
         assert same.fingerprint() == base.fingerprint()
     for other in (
@@ -59,3 +74,20 @@ def test_the_fingerprint_sees_what_changes_an_artifact_and_nothing_else() -> Non
         replace(base, store=StoreConfig(zstd_level=9)),
     ):
         assert other.fingerprint() != base.fingerprint()
+
+
+def test_the_fingerprint_sees_the_targets_own_settings_by_their_value() -> None:
+    def of(*names: str, **settings: Any) -> str:
+        return Config(targets=TargetConfig(**settings)).fingerprint(names)
+
+    assert of("factor", factor=4.0, rank=3) == of("factor", factor=4)
+    assert of("factor", factor=4.0) != of("factor", factor=5.0)
+    assert of("rank", "factor", factor=4.0) != of("rank", factor=4.0)
+
+
+def test_the_defaults_of_every_setting_are_written_out() -> None:
+    """Those that are off by default as comments, so that a reader finds them."""
+    text = (CONFIGS / "default.toml").read_text()
+    for section in fields(Config):
+        for name in fields(section.default_factory):  # type: ignore[arg-type]
+            assert re.search(rf"^(# )?{name.name} = ", text, re.MULTILINE), name.name

@@ -42,6 +42,11 @@ def window_of(model: LanguageModel, attention: Any) -> int | None:  # noqa: ANN4
     return everywhere if model.card.family == "mistral" else None
 
 
+def has_windows(model: LanguageModel) -> bool:
+    """Whether some layer has a sliding window."""
+    return any(window_of(model, layer.self_attn) for layer in model.hf.model.layers)
+
+
 def _extra(
     model: LanguageModel,
     prefix: Prefix,

@@ -9,10 +9,12 @@ import torch
 from pcompiler.codec.tensors import from_int8, to_16_bit, to_int8
 from pcompiler.errors import DamageError
 from pcompiler.model import LanguageModel
+from pcompiler.runtime.in_place import has_windows
 from pcompiler.runtime.patch import Delta, Patch
 from pcompiler.runtime.prefix import Prefix, nothing
 
 CACHE = frozenset({"keys", "values"})
+COMPACTED = frozenset({"bias", "length"})  # of a cache with fewer keys than its prompt had
 PATCH = frozenset({"patch_a", "patch_b", "patch_bias", "patch_ranks"})
 
 
@@ -72,7 +74,7 @@ def from_tensors(
     Raises:
         DamageError: a tensor is missing, or of another shape than the model's.
     """
-    lost = sorted(halves - tensors.keys())
+    lost = sorted(_needed(model, tensors, halves) - tensors.keys())
     if lost:
         raise DamageError(f"the artifact is not whole: it has no tensor {', '.join(lost)}.")
     device = model.device.handle
@@ -92,26 +94,32 @@ def from_tensors(
     if positions is not None:
         _check("positions", positions.float(), want[:3])
         positions = positions.to(device)
-    length = tensors.get("length", torch.zeros(0))
-    if length.numel() != 1 or not 0 < int(length) < model.window:
+    length = tensors["length"]
+    if length.shape != (1,) or not 0 < int(length) < model.window:
         raise DamageError("the artifact does not say how long its prompt was.")
     return Prefix(keys, values, int(length), bias.float().to(device), positions, patch)
 
 
+def _needed(
+    model: LanguageModel, tensors: Mapping[str, torch.Tensor], halves: frozenset[str]
+) -> frozenset[str]:
+    """The names that must all be there, since one of their kind is."""
+    needed = halves
+    if needed & COMPACTED or tensors.keys() & (COMPACTED | {"positions"}):
+        needed |= COMPACTED | ({"positions"} if has_windows(model) else set())
+    whole = {name for name in CACHE & tensors.keys() if tensors[name].dtype == torch.int8}
+    return needed | {f"{name}_scale" for name in whole}
+
+
 def _dequantised(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
     tensor = tensors[name]
-    if tensor.dtype != torch.int8:
-        return tensor
-    scale = tensors.get(f"{name}_scale")
-    if scale is None:
-        raise DamageError(f"the artifact's {name} have lost their scales.")
-    return from_int8(tensor, scale)
+    return from_int8(tensor, tensors[f"{name}_scale"]) if tensor.dtype == torch.int8 else tensor
 
 
 def _patch(model: LanguageModel, tensors: Mapping[str, torch.Tensor]) -> Patch:
     ranks = tensors["patch_ranks"]
-    if ranks.dim() != 2 or ranks.shape[1] != 2:
-        raise DamageError(f"the patch's ranks have shape {tuple(ranks.shape)}, not (layers, 2).")
+    if ranks.dim() != 2 or ranks.shape[1] != 2 or ranks.is_floating_point():
+        raise DamageError(f"patch_ranks has shape {tuple(ranks.shape)}, not whole (layers, 2).")
     layers, each = ranks[:, 0].tolist(), ranks[:, 1].tolist()
     total = sum(each)
     in_range = all(0 <= i < model.card.layers for i in layers) and min(each, default=0) >= 0

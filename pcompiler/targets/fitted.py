@@ -17,7 +17,7 @@ from pcompiler.dynamics.student import Student, walk
 from pcompiler.errors import InputError
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import score
-from pcompiler.runtime.in_place import window_of
+from pcompiler.runtime.in_place import has_windows
 from pcompiler.runtime.patch import Delta, Patch
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.targets.base import Built, Compilation
@@ -184,8 +184,7 @@ def built(compilation: Compilation, prefix: Prefix, notes: dict[str, Any]) -> Bu
     settings, model = compilation.config.targets, compilation.model
     if "rank" in notes and prefix.patch is None:
         prefix = replace(prefix, patch=_no_patch(model))
-    windows = any(window_of(model, layer.self_attn) for layer in model.hf.model.layers)
-    tensors = to_tensors(prefix, settings.bits, windows)
+    tensors = to_tensors(prefix, settings.bits, has_windows(model))
     n = len(compilation.context)
     kept = max(1, round(n / notes["factor"])) if "factor" in notes else 0
     return Built(tensors, kept, notes | {"probes": len(compilation.rows)})

@@ -11,7 +11,7 @@ from pcompiler.config import TargetConfig
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.targets.base import Built, Compilation, Target
-from pcompiler.targets.encoding import CACHE, PATCH, from_tensors
+from pcompiler.targets.encoding import CACHE, COMPACTED, PATCH, from_tensors
 from pcompiler.targets.fitted import Recipe, best, built, fit
 
 DEFAULT_FACTOR = 10.0
@@ -42,7 +42,7 @@ class Hybrid(Target):
 
     def attach(self, model: LanguageModel, tensors: Mapping[str, torch.Tensor]) -> Prefix:
         """Both halves; neither loads without the other."""
-        return from_tensors(model, tensors, CACHE | PATCH)
+        return from_tensors(model, tensors, CACHE | COMPACTED | PATCH)
 
 
 TARGET = Hybrid()

@@ -16,6 +16,7 @@ from typing import NoReturn
 from pcompiler import __version__
 from pcompiler.config import Config, DecodeConfig, TargetConfig
 from pcompiler.errors import ConfigError, PcompilerError
+from pcompiler.export import EXPORTS, TAKES
 from pcompiler.interrupts import EXIT_CODE, heard_in_imports
 from pcompiler.targets import TARGETS
 from pcompiler.threads import patient_threads
@@ -80,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     _compile(commands)
     _run(commands)
     _verify(commands)
+    _export(commands)
     _store(commands)
     _models(commands)
     bench = _command(
@@ -141,7 +143,9 @@ def _target_options(c: argparse.ArgumentParser) -> None:
     g = c.add_argument_group("kv, weights and hybrid")
     g.add_argument("--factor", type=float, metavar="F", help="prompt tokens over kept ones")
     g.add_argument("--rank", type=int, metavar="R", help=f"of the patch (default {d.rank})")
-    g.add_argument("--bits", type=int, metavar="B", help="8 or 16, of keys and values")
+    g.add_argument(
+        "--bits", type=int, metavar="B", help=f"8 or 16, of what is stored (default {d.bits})"
+    )
     g.add_argument(
         "--budget", help=f"of keys: global, or as many for each head (default {d.budget})"
     )
@@ -181,6 +185,26 @@ def _verify(commands: argparse._SubParsersAction[_Parser]) -> None:
     c.add_argument("artifact", help="an id in the store, the beginning of one, or a file")
     c.add_argument("--bytes-only", action="store_true", help="load no model, measure nothing")
     _model_options(c)
+    _common(c)
+
+
+def _export(commands: argparse._SubParsersAction[_Parser]) -> None:
+    c = _command(
+        commands,
+        "export",
+        "write an artifact in a form that other programs read",
+        "pcompiler export 3f9a1c --to transformers --out support_desk",
+        "export",
+    )
+    c.add_argument("artifact", help="an id in the store, the beginning of one, or a file")
+    forms = "; ".join(
+        f"{name}: {what} ({', '.join(TAKES[name])})" for name, what in EXPORTS.items()
+    )
+    c.add_argument("--to", required=True, choices=list(EXPORTS), help=forms)
+    c.add_argument("--out", required=True, metavar="DIR", help="a folder that is new or empty")
+    c.add_argument("--patch-only", action="store_true", help="of a hybrid, to peft: half of it")
+    c.add_argument("--no-bias", action="store_true", help="drop the patch's output bias")
+    c.add_argument("--prompt", metavar="FILE", help="the prompt, where the store does not have it")
     _common(c)
 
 

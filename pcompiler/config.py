@@ -60,7 +60,7 @@ class TargetConfig:
 
     factor: float | None = None  # prompt tokens over kept ones; kv: exact, hybrid: 10
     budget: str = "global"  # keys: wherever they count most, or as many for every "head"
-    bits: int = 16  # of stored keys and values: 16, or 8 with a scale for each group
+    bits: int = 16  # of what is stored: 16, or 8 with a scale for each group
     rank: int = 16  # of each layer's patch at most
     budget_bytes: int | None = None  # of the patch; ranks are then shared out by energy
     strength: float | None = None  # of the patch, 0..1; chosen on validation probes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,25 @@ def cli(
             code = int(e.code or 0)
         out, err = capsys.readouterr()
         return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def run_readme(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[Path], dict[str, Any]]:
+    """Execute the code block of a folder's README.md there; returns its names."""
+
+    def run(folder: Path) -> dict[str, Any]:
+        text = (folder / "README.md").read_text()
+        (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+        monkeypatch.chdir(folder)
+        names: dict[str, Any] = {}
+        with torch.no_grad():
+            exec(compile(code, "README.md", "exec"), names)
+        names["printed"] = capsys.readouterr().out
+        return names
 
     return run
 

@@ -190,7 +190,7 @@ def test_help_is_fast_and_imports_no_torch() -> None:
 
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [["compile"], ["run"], ["verify"], ["models"], ["bench"]]
+    commands = [["compile"], ["run"], ["verify"], ["export"], ["models"], ["bench"]]
     commands += [["store", name] for name in ("list", "show", "delete", "stats")]
     for words in commands:
         with pytest.raises(SystemExit) as e:

@@ -24,6 +24,7 @@ LAYERS = (
     ("fidelity",),
     ("pipeline",),
     ("search",),
+    ("export",),
     ("session",),
     ("compiler",),
     ("bench",),

@@ -25,7 +25,7 @@ from pcompiler.runtime.packed import PackedRow
 from pcompiler.runtime.patch import Delta, Patch
 from pcompiler.runtime.prefix import Prefix
 
-RATE = 0.02  # of Adam, relative to each tensor's root mean square
+RATE = 0.02  # of Adam, relative to each tensor's root mean square; β: in nats
 BATCH_TOKENS = 512
 LIKELIEST = 128
 
@@ -58,10 +58,7 @@ def refine(
     rows = [row for row in rows if not row.validation]
     known = _answers(model, teacher, rows)
     trained, parameters = _parameters(student)
-    groups = [
-        {"params": [p], "lr": RATE * float(p.detach().square().mean().sqrt()) + 1e-8}
-        for p in parameters
-    ]
+    groups = [{"params": [p], "lr": RATE * scale} for p, scale in parameters]
     optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
     decay = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda i: 0.5 * (1 + math.cos(math.pi * i / steps))
@@ -108,13 +105,14 @@ def _loss(
     return (log_p.exp() * (log_p - both)).sum(-1).mean()
 
 
-def _parameters(student: Prefix) -> tuple[Prefix, list[torch.Tensor]]:
-    """The student with leaves in place of what is trained, and the leaves."""
-    leaves: list[torch.Tensor] = []
+def _parameters(student: Prefix) -> tuple[Prefix, list[tuple[torch.Tensor, float]]]:
+    """The student with leaves in place of what is trained, and the leaves with their sizes."""
+    leaves: list[tuple[torch.Tensor, float]] = []
 
-    def leaf(t: torch.Tensor) -> torch.Tensor:
-        leaves.append(t.detach().float().clone().requires_grad_())
-        return leaves[-1]
+    def leaf(t: torch.Tensor, size: float | None = None) -> torch.Tensor:
+        new = t.detach().float().clone().requires_grad_()
+        leaves.append((new, float(t.float().square().mean().sqrt()) if size is None else size))
+        return new
 
     deltas = {}
     for layer, delta in (student.patch.deltas if student.patch else {}).items():
@@ -124,7 +122,7 @@ def _parameters(student: Prefix) -> tuple[Prefix, list[torch.Tensor]]:
         deltas[layer] = Delta(leaf(a), leaf(b), leaf(delta.bias))
     trained = replace(student, patch=Patch(deltas) if deltas else None)
     if student.bias is not None:
-        trained = replace(trained, values=leaf(student.values), bias=leaf(student.bias))
+        trained = replace(trained, values=leaf(student.values), bias=leaf(student.bias, 1.0))
     return trained, leaves
 
 

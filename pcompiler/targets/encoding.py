@@ -23,31 +23,39 @@ def to_tensors(prefix: Prefix, bits: int = 16, windows: bool = False) -> dict[st
 
     Args:
         prefix: what to write down.
-        bits: 16, or 8 for keys and values with a scale for each group.
+        bits: 16, or 8 with a scale for each group; biases always have 16.
         windows: keep the keys' positions, which only sliding windows ask for.
     """
     found: dict[str, torch.Tensor] = {}
     if prefix.length:
-        for name, tensor in (("keys", prefix.keys), ("values", prefix.values)):
-            if bits == 8:
-                found[name], found[f"{name}_scale"] = to_int8(tensor)
-            else:
-                found[name] = to_16_bit(tensor)
+        found |= _rounded({"keys": prefix.keys, "values": prefix.values}, bits)
     if prefix.bias is not None:
         found["bias"] = to_16_bit(prefix.bias)
         found["length"] = torch.tensor([prefix.length], dtype=torch.int32)
     if prefix.positions is not None and windows:
         found["positions"] = prefix.positions.to(torch.int32)
-    return found | (_patch_tensors(prefix.patch) if prefix.patch is not None else {})
+    return found | (_patch_tensors(prefix.patch, bits) if prefix.patch is not None else {})
 
 
-def _patch_tensors(patch: Patch) -> dict[str, torch.Tensor]:
+def _rounded(tensors: Mapping[str, torch.Tensor], bits: int) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        if bits == 8:
+            found[name], found[f"{name}_scale"] = to_int8(tensor)
+        else:
+            found[name] = to_16_bit(tensor)
+    return found
+
+
+def _patch_tensors(patch: Patch, bits: int) -> dict[str, torch.Tensor]:
     layers = sorted(patch.deltas)
     deltas = [patch.deltas[i] for i in layers]
     ranks = [[i, d.rank] for i, d in zip(layers, deltas, strict=True)]
-    return {
-        "patch_a": to_16_bit(torch.cat([d.a for d in deltas])),
-        "patch_b": to_16_bit(torch.cat([d.b.T for d in deltas])),
+    factors = {
+        "patch_a": torch.cat([d.a for d in deltas]),
+        "patch_b": torch.cat([d.b.T for d in deltas]),
+    }
+    return _rounded(factors, bits) | {
         "patch_bias": to_16_bit(torch.stack([d.bias for d in deltas])),
         "patch_ranks": torch.tensor(ranks, dtype=torch.int32),
     }
@@ -117,11 +125,12 @@ def _patch(model: LanguageModel, tensors: Mapping[str, torch.Tensor]) -> Patch:
     in_range = all(0 <= i < model.card.layers for i in layers) and min(each, default=0) >= 0
     if not in_range or len(set(layers)) != len(layers):
         raise DamageError(f"the patch is for layers {layers}, of {model.card.layers}.")
-    _check("patch_a", tensors["patch_a"], (total, model.card.intermediate))
-    _check("patch_b", tensors["patch_b"], (total, model.card.hidden))
+    factors = [_dequantised(tensors, name) for name in ("patch_a", "patch_b")]
+    _check("patch_a", factors[0], (total, model.card.intermediate))
+    _check("patch_b", factors[1], (total, model.card.hidden))
     _check("patch_bias", tensors["patch_bias"], (len(layers), model.card.hidden))
     device = model.device.handle
-    a, b = (torch.split(tensors[n].to(device), each) for n in ("patch_a", "patch_b"))
+    a, b = (torch.split(factor.to(device), each) for factor in factors)
     bias = tensors["patch_bias"].to(device)
     return Patch({i: Delta(a[j], b[j].T, bias[j]) for j, i in enumerate(layers)})
 

@@ -18,7 +18,7 @@ class Weights(Target):
     """2·r·(d + d_ff) bytes a layer in 16 bit (SmolLM2-135M: 127 KB·r in all)."""
 
     name = "weights"
-    settings = ("rank", "budget_bytes", "strength", "refine")
+    settings = ("bits", "rank", "budget_bytes", "strength", "refine")
     uses_teacher = True
 
     def build(self, compilation: Compilation) -> Built:

@@ -1,0 +1,55 @@
+"""Fitted targets on the real model, for a role prompt: the kind where a careless patch hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benches.ladder_contexts import example
+from pcompiler.compiler import Compiler
+from pcompiler.config import Config, ProbeConfig
+from pcompiler.ir import Fidelity
+from pcompiler.model import LanguageModel
+
+pytestmark = pytest.mark.model
+LADDER = Path(__file__).parent.parent / "examples" / "ladder"
+ROLE = example(LADDER / "library_host.context.json")
+NOISE = 1.1  # of KL, on eight probes
+
+
+@pytest.fixture(scope="module")
+def compiler(
+    smollm2: LanguageModel, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Compiler]:
+    store = tmp_path_factory.mktemp("fitted") / "s"
+    config = Config(probes=ProbeConfig(fitting=24))
+    with Compiler(model=smollm2, store=store, config=config) as made:
+        yield made
+
+
+def fidelity(compiler: Compiler, target: str, **settings: object) -> Fidelity:
+    queries = [*ROLE.held_out[:8], *ROLE.uncovered[:2]]
+    return compiler.compile(ROLE.source, target, queries, **settings).fidelity  # type: ignore[arg-type]
+
+
+def test_no_artifact_is_worse_than_the_same_without_its_patch_or_than_no_prompt(
+    compiler: Compiler,
+) -> None:
+    cache = fidelity(compiler, "kv", factor=10)
+    hybrid = fidelity(compiler, "hybrid", factor=10)
+    weights = fidelity(compiler, "weights", rank=16)
+    assert cache.kl < 0.1 * cache.kl_no_prompt
+    assert hybrid.kl < NOISE * cache.kl
+    assert weights.kl < NOISE * weights.kl_no_prompt
+
+
+def test_a_global_budget_beats_as_many_keys_for_every_head(compiler: Compiler) -> None:
+    even = fidelity(compiler, "kv", factor=10, budget="head")
+    assert fidelity(compiler, "kv", factor=10).kl < even.kl
+
+
+def test_eight_bits_cost_next_to_nothing(compiler: Compiler) -> None:
+    whole = fidelity(compiler, "kv", factor=10)
+    assert fidelity(compiler, "kv", factor=10, bits=8).kl < 1.2 * whole.kl + 1e-3

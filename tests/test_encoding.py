@@ -12,14 +12,14 @@ from test_fitted_targets import PROBES, PROMPT, QUERIES, build, known
 from test_patch import random_patch, thinned
 from test_walk import CONTEXT
 
-from pcompiler import targets
+from pcompiler import fidelity, targets
 from pcompiler.config import Config, TargetConfig
 from pcompiler.errors import DamageError, InputError
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
 from pcompiler.model import LanguageModel
 from pcompiler.pipeline import Work
-from pcompiler.runtime.prefix import prefill
+from pcompiler.runtime.prefix import nothing, prefill
 from pcompiler.targets.base import VALIDATION_EVERY, Compilation
 from pcompiler.targets.encoding import to_tensors
 
@@ -155,3 +155,22 @@ def test_too_few_probes_to_fit_on_are_refused_with_what_to_do() -> None:
     few = Config(probes=replace(PROBES, fitting=3))
     with pytest.raises(InputError, match="fitting"):
         build(Compilation(parse(PROMPT), tiny(), few, (Probe("x"),)), "weights")
+
+
+def test_what_no_fitting_probe_asks_about_is_measured_apart(known: Compilation) -> None:
+    teacher, prefix = fidelity.reference(known, known.probes), nothing(known.model)
+    whole = fidelity.measure(known.model, prefix, teacher)
+    assert (whole.kl_uncovered, whole.agreement_uncovered, whole.probes_uncovered) == (
+        None,
+        None,
+        0,
+    )
+    apart = fidelity.measure(known.model, prefix, teacher, uncovered=[0, 2])
+    tokens = [len(answer.tokens) for answer in teacher.answers]
+    alone = [
+        fidelity.measure(known.model, prefix, fidelity.reference(known, [known.probes[i]]))
+        for i in (0, 2)
+    ]
+    want = (alone[0].kl * tokens[0] + alone[1].kl * tokens[2]) / (tokens[0] + tokens[2])
+    assert apart.kl_uncovered == pytest.approx(want, rel=1e-3)
+    assert (apart.kl, apart.probes_uncovered) == (whole.kl, 2)

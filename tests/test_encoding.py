@@ -36,8 +36,7 @@ OTHERS: dict[str, Any] = {
 }
 # In what words a tensor is complained about, where not by its name.
 WORDS = {"length": "length|how long", "patch_ranks": "patch_ranks|layers|patch_a"}
-WORDS |= {f"{name}_scale": "scale" for name in ("keys", "values")}
-WORDS |= {name: f"{name}|scales" for name in ("keys", "values")}
+WORDS |= {f"{n}_scale": f"{n}.*scale" for n in ("keys", "values", "patch_a", "patch_b")}
 
 
 def hybrid(family: str, bits: int) -> tuple[LanguageModel, dict[str, torch.Tensor]]:
@@ -57,7 +56,7 @@ def same(model: LanguageModel, tensors: dict[str, torch.Tensor], target: str = "
 def test_a_hybrid_without_any_one_of_its_tensors_is_not_whole(family: str, bits: int) -> None:
     model, tensors = hybrid(family, bits)
     assert same(model, tensors)
-    assert len(tensors) == 8 + (family == "mistral") + 2 * (bits == 8)
+    assert len(tensors) == 8 + (family == "mistral") + 4 * (bits == 8)
     for name in tensors:
         left = {n: t for n, t in tensors.items() if n != name}
         with pytest.raises(DamageError, match=WORDS.get(name, name)):
@@ -98,7 +97,7 @@ def test_an_id_goes_by_the_targets_own_settings_and_no_others(
     """Of kv for one: another --rank is the same artifact, another --factor is not."""
     assert OTHERS.keys() == {field.name for field in fields(TargetConfig)}
     own = {"kv": {"factor", "budget", "bits", "refine"}, "text": set()}
-    own["weights"] = {"rank", "budget_bytes", "strength", "refine"}
+    own["weights"] = {"bits", "rank", "budget_bytes", "strength", "refine"}
     own["hybrid"] = set(OTHERS)
 
     def address(**settings: Any) -> str:
@@ -128,9 +127,10 @@ def test_an_id_goes_by_the_probes_to_fit_on_where_anything_is_fitted(
     assert len(set(ids)) == len(TARGETS)
 
 
-def test_a_rank_of_nothing_is_written_and_read_as_no_change(known: Compilation) -> None:
+@pytest.mark.parametrize("bits", [16, 8])
+def test_a_rank_of_nothing_is_written_and_read_as_no_change(known: Compilation, bits: int) -> None:
     """An artifact of weights that validation has left out is whole all the same."""
-    built = build(known, "weights", strength=0.0)
+    built = build(known, "weights", strength=0.0, bits=bits)
     assert built.tensors["patch_ranks"].tolist() == [[0, 0]]
     attached = targets.get("weights").attach(known.model, built.tensors)
     assert attached.patch is not None

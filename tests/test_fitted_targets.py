@@ -31,7 +31,7 @@ PROBES = ProbeConfig(self_study=3, fitting=24, query_tokens=6, answer_tokens=6)
 FITTED: list[tuple[str, dict[str, Any]]] = [
     ("kv", {"factor": 4.0}),
     ("kv", {"factor": 4.0, "bits": 8, "budget": "head"}),
-    ("weights", {"rank": 4}),
+    ("weights", {"rank": 4, "bits": 8}),
     ("weights", {"rank": 4, "budget_bytes": 1000}),
     ("hybrid", {"factor": 4.0, "rank": 4}),
     ("hybrid", {"factor": 30.0, "rank": 2, "bits": 8, "budget": "head"}),

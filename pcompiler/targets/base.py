@@ -23,7 +23,8 @@ from pcompiler.runtime.decode import answer_all
 from pcompiler.runtime.prefix import Prefix, prefill
 from pcompiler.template import Template
 
-VALIDATION_EVERY = 6  # of the fitting probes, one is for choosing
+# Of so many fitting probes one is for choosing: of those that the user gave, and of self-study.
+VALIDATION_EVERY = {True: 3, False: 6}
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Compilation:
                 seed=self.config.compile.seed,
                 taken=held_out | {probe.query for probe in asked},
             )
-        if len(asked) + len(studied) < 2 * VALIDATION_EVERY:
+        if len(asked) + len(studied) < 2 * VALIDATION_EVERY[False]:
             raise InputError(
                 f"{len(asked) + len(studied)} fitting probes are too few; raise [probes] fitting, "
                 "or give more with --fit-queries."
@@ -122,16 +123,21 @@ class Compilation:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The fitting probes with the teacher's answers; every sixth is for validation."""
+        """The fitting probes with the teacher's answers, some of them for validation."""
         queries = self.query_ids(self.fitting)
         bare = [self.template.bare_ids(probe.query) for probe in self.fitting]
         limit = self.config.probes.answer_tokens
         with self._timed("probing"):
             answers = answer_all(self.model, self.teacher, queries, limit, "fitting answers")
-        return [
-            Row(query, alone, answer.tokens, i % VALIDATION_EVERY == VALIDATION_EVERY - 1)
-            for i, (query, alone, answer) in enumerate(zip(queries, bare, answers, strict=True))
-        ]
+        given = {probe.query for probe in self.fit_queries}
+        seen = {True: 0, False: 0}
+        rows = []
+        for probe, query, alone, answer in zip(self.fitting, queries, bare, answers, strict=True):
+            asked = probe.query in given
+            seen[asked] += 1
+            validation = seen[asked] % VALIDATION_EVERY[asked] == 0
+            rows.append(Row(query, alone, answer.tokens, validation, asked))
+        return rows
 
     def with_config(self, config: Config) -> Compilation:
         """The same prompt with other [targets]; teacher, probes and answers are kept."""

@@ -24,6 +24,7 @@ from pcompiler.targets.base import Built, Compilation
 from pcompiler.targets.encoding import to_tensors
 
 STRENGTHS = (1.0, 0.6)
+ENOUGH_ASKED = 4  # of the user's own validation rows, to choose by them alone
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,15 @@ def best(
     strengths = [s for s in (STRENGTHS if asked is None else (asked,)) if s > 0]
     tried = {s: _at(patched, s) for s in strengths if patched.patch is not None}
     kls = validation_kl(compilation, [unpatched, *tried.values()])
+    rows = [row for row in compilation.rows if row.validation]
+    users = [i for i, row in enumerate(rows) if row.asked]
+    if len(users) >= ENOUGH_ASKED:
+        # A prompt can matter much for questions about itself and little for those that users ask.
+        rows, kls = [rows[i] for i in users], kls[:, users]
     best_one = int(kls.sum(1).argmin()) if asked is None else len(tried)
     if asked is None and not _better(kls[best_one], kls[0]):
         best_one = 0
-    tokens = sum(len(row.answer) for row in compilation.rows if row.validation)
+    tokens = sum(len(row.answer) for row in rows)
     without, chosen = float(kls[0].sum()) / tokens, float(kls[best_one].sum()) / tokens
     notes = {
         "strength": [0.0, *tried][best_one],

@@ -13,7 +13,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the bottom up; a module may import from its own row and those above it in this list.
 LAYERS = (
-    ("errors", "ir", "config", "families", "table", "threads", "closing", "interrupts", "__init__"),
+    (
+        "errors",
+        "ir",
+        "config",
+        "families",
+        "registry",
+        "table",
+        "threads",
+        "closing",
+        "interrupts",
+        "__init__",
+    ),
     ("device", "progress", "embedded", "codec"),
     ("model", "template"),
     ("frontend", "passes", "passages", "queries", "runtime"),

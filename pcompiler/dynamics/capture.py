@@ -1,7 +1,9 @@
 """Teacher and students on the same probes, one layer at a time, a pack of tokens at a time.
 
-A walk holds two streams of d numbers a token for each student, in files once they are large, and
-what a layer needs for one pack. All that is solved comes from sums over packs.
+All that is solved comes from sums over packs, and what is computed is computed a pack at a time.
+What a walk has to remember of every token is in ``Stream``, which moves to files once it is large:
+d + d_ff numbers a token for each student, and d + H·d_head for the teacher, in each layer if it is
+recorded. So memory does not grow with the number of probes; the disk does that.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import torch
 from pcompiler import progress
 from pcompiler.dynamics.blocks import Attended, Block, embed, rotary
 from pcompiler.model import LanguageModel
+from pcompiler.runtime.packed import packs
 from pcompiler.runtime.prefix import Prefix
 
 PACK_TOKENS = 256  # at once: enough to be compute-bound; logits over the prefix stay in the cache
 IN_MEMORY_BYTES = 2**25  # of one stream
-LEAST_WEIGHT = 1e-12
+LEAST_WEIGHT = 1e-12  # of attention; what is below is as good as zero
 
 
 @dataclass(frozen=True)
@@ -63,17 +66,12 @@ class Pack:
 
 def pack_rows(rows: Sequence[Row], bare: bool = False) -> list[Pack]:
     """Packs of at most ``PACK_TOKENS``, the same probes in each whether ``bare`` or not."""
-    packs: list[Pack] = []
+    made: list[Pack] = []
     for validation in (False, True):
-        group: list[Row] = []
-        for row in (r for r in rows if r.validation == validation):
-            if group and sum(map(_length, [*group, row])) > PACK_TOKENS:
-                packs.append(_pack(group, bare, validation))
-                group = []
-            group.append(row)
-        if group:
-            packs.append(_pack(group, bare, validation))
-    return packs
+        some = [row for row in rows if row.validation == validation]
+        groups = packs([_length(row) for row in some], PACK_TOKENS)
+        made += [_pack([some[i] for i in group], bare, validation) for group in groups]
+    return made
 
 
 def _length(row: Row) -> int:
@@ -181,8 +179,7 @@ class Walker:
             folded = p.reshape(len(v), groups * p.shape[1], p.shape[2])
             return (folded @ v).view(len(p), p.shape[1], -1)
 
-        own_part = read(rest, x.v)
-        return Attention(weights, own_part, own_part + read(weights, before.values))
+        return Attention(weights, read(rest, x.v) + read(weights, before.values))
 
     def _reach(self, block: Block, i: int) -> torch.Tensor:
         """(t, 1): the last position that is out of each token's reach."""
@@ -213,12 +210,10 @@ class Attention:
 
     Attributes:
         weights: (H, t, m) on the keys before.
-        own: (H, t, d_head) the output's part from the pack's own values.
         output: (H, t, d_head).
     """
 
     weights: torch.Tensor
-    own: torch.Tensor
     output: torch.Tensor
 
     @property

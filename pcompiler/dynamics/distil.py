@@ -21,7 +21,7 @@ from pcompiler import progress
 from pcompiler.dynamics.capture import Row
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import score
-from pcompiler.runtime.packed import PackedRow
+from pcompiler.runtime.packed import PackedRow, packs
 from pcompiler.runtime.patch import Delta, Patch
 from pcompiler.runtime.prefix import Prefix
 
@@ -116,10 +116,8 @@ def _parameters(student: Prefix) -> tuple[Prefix, list[tuple[torch.Tensor, float
 
     deltas = {}
     for layer, delta in (student.patch.deltas if student.patch else {}).items():
-        # The same product, with both factors of one size: descent then moves both alike.
-        level = (delta.a.float().norm() / delta.b.float().norm().clamp_min(1e-12)).sqrt()
-        a, b = delta.a / level.clamp_min(1e-12), delta.b * level
-        deltas[layer] = Delta(leaf(a), leaf(b), leaf(delta.bias))
+        level = delta.levelled()  # descent then moves both factors alike
+        deltas[layer] = Delta(leaf(level.a), leaf(level.b), leaf(level.bias))
     trained = replace(student, patch=Patch(deltas) if deltas else None)
     if student.bias is not None:
         trained = replace(trained, values=leaf(student.values), bias=leaf(student.bias, 1.0))
@@ -138,16 +136,7 @@ def _detached(trained: Prefix) -> Prefix:
 def _batches(rows: Sequence[Row], pick: random.Random) -> Iterator[list[int]]:
     """Numbers of rows, over and over, each time in another order."""
     while True:
-        order = list(range(len(rows)))
-        pick.shuffle(order)
-        batch: list[int] = []
-        size = 0
-        for i in order:
-            length = len(rows[i].query) + len(rows[i].answer)
-            if batch and size + length > BATCH_TOKENS:
-                yield batch
-                batch, size = [], 0
-            batch.append(i)
-            size += length
-        if batch:
-            yield batch
+        order = pick.sample(range(len(rows)), len(rows))
+        lengths = [len(rows[i].query) + len(rows[i].answer) for i in order]
+        for pack in packs(lengths, BATCH_TOKENS):
+            yield [order[i] for i in pack]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pcompiler.errors import ConfigError
+from pcompiler.registry import load
 
 if TYPE_CHECKING:
     from pcompiler.export.base import Exporter
@@ -28,7 +27,5 @@ def get(name: str) -> Exporter:
     Raises:
         ConfigError: no such exporter; lists those there are.
     """
-    if name not in EXPORTS:
-        raise ConfigError(f"cannot export to {name!r}; choose one of: {', '.join(EXPORTS)}.")
-    exporter: Exporter = import_module(f"pcompiler.export.{name}").EXPORTER
+    exporter: Exporter = load("export", name, EXPORTS, __name__, "EXPORTER")
     return exporter

@@ -9,7 +9,7 @@ import torch
 
 from pcompiler import progress
 from pcompiler.model import LanguageModel
-from pcompiler.runtime.packed import PackedRow
+from pcompiler.runtime.packed import PackedRow, packs
 from pcompiler.runtime.prefix import Prefix
 
 # A packed row's mask is quadratic in its tokens, so a row is bounded and there are several.
@@ -115,9 +115,9 @@ def answer_all(
         keep_log_p: keep 4·T·V bytes an answer.
     """
     answers = [Answer() for _ in queries]
-    packs = list(_packs([len(q) + max_tokens for q in queries], DECODE_TOKENS))
-    with progress.bar(len(packs) * max_tokens, label, "token") as shown:
-        for pack in packs:
+    groups = list(packs([len(q) + max_tokens for q in queries], DECODE_TOKENS))
+    with progress.bar(len(groups) * max_tokens, label, "token") as shown:
+        for pack in groups:
             rows: list[list[torch.Tensor]] = [[] for _ in pack]
             for step in steps(model, prefix, [queries[i] for i in pack], max_tokens, pick):
                 for row, token, logits in zip(step.rows, step.tokens, step.logits, strict=True):
@@ -144,24 +144,10 @@ def score(
 ) -> Iterator[torch.Tensor]:
     """Log-probabilities over each answer's positions: one (T_i, V) tensor a query, in order."""
     lengths = [len(q) + len(a) for q, a in zip(queries, answers, strict=True)]
-    for pack in _packs(lengths, PACK_TOKENS):
+    for pack in packs(lengths, PACK_TOKENS):
         texts = [[*queries[i], *answers[i][:-1]] for i in pack]
         counts = [len(answers[i]) for i in pack]
         room = sum(map(len, texts))
         row = PackedRow(model, prefix, len(pack), room)
         logits = row.extend(texts, list(range(len(pack))), counts)
         yield from torch.split(logits.log_softmax(-1), counts)
-
-
-def _packs(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Numbers of consecutive texts that are ``limit`` tokens together, or one that is longer."""
-    pack: list[int] = []
-    size = 0
-    for i, length in enumerate(lengths):
-        if pack and size + length > limit:
-            yield pack
-            pack, size = [], 0
-        pack.append(i)
-        size += length
-    if pack:
-        yield pack

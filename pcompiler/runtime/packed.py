@@ -7,7 +7,7 @@ own continuation up to itself, at the positions it would have alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from transformers import DynamicCache
@@ -16,6 +16,20 @@ from pcompiler.model import LanguageModel
 from pcompiler.runtime.in_place import in_place
 from pcompiler.runtime.masks import for_family
 from pcompiler.runtime.prefix import Prefix
+
+
+def packs(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Numbers of consecutive texts that are ``limit`` tokens together, or one that is longer."""
+    pack: list[int] = []
+    size = 0
+    for i, length in enumerate(lengths):
+        if pack and size + length > limit:
+            yield pack
+            pack, size = [], 0
+        pack.append(i)
+        size += length
+    if pack:
+        yield pack
 
 
 class PackedRow:

@@ -36,6 +36,12 @@ class Delta:
         a, b, bias = (t.to(u.dtype) for t in (self.a, self.b, self.bias))
         return (u @ a.T) @ b.T + bias
 
+    def levelled(self) -> Delta:
+        """The same product b a, with factors of one size: so both keep their bits when rounded."""
+        a, b = self.a.float().norm(), self.b.float().norm()
+        level = (a / b.clamp_min(1e-12)).sqrt().clamp_min(1e-12)
+        return Delta(self.a / level, self.b * level, self.bias)
+
     def times(self, strength: float) -> Delta:
         """The same, scaled."""
         return Delta(self.a * strength, self.b, self.bias * strength)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pcompiler.errors import ConfigError
+from pcompiler.registry import load
 
 if TYPE_CHECKING:
     from pcompiler.targets.base import Target
@@ -24,7 +23,5 @@ def get(name: str) -> Target:
     Raises:
         ConfigError: no such target; lists those there are.
     """
-    if name not in TARGETS:
-        raise ConfigError(f"target {name!r} is not known; choose one of: {', '.join(TARGETS)}.")
-    target: Target = import_module(f"pcompiler.targets.{name}").TARGET
+    target: Target = load("target", name, TARGETS, __name__, "TARGET")
     return target

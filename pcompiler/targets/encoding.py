@@ -49,7 +49,7 @@ def _rounded(tensors: Mapping[str, torch.Tensor], bits: int) -> dict[str, torch.
 
 def _patch_tensors(patch: Patch, bits: int) -> dict[str, torch.Tensor]:
     layers = sorted(patch.deltas)
-    deltas = [patch.deltas[i] for i in layers]
+    deltas = [patch.deltas[i].levelled() for i in layers]
     ranks = [[i, d.rank] for i, d in zip(layers, deltas, strict=True)]
     factors = {
         "patch_a": torch.cat([d.a for d in deltas]),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from pcompiler.registry import load
 
 if TYPE_CHECKING:
     from pcompiler.bench.harness import Figure, Setting
@@ -13,6 +14,10 @@ SUITES = ("compilation", "weight_dynamics")
 
 
 def get(name: str) -> Callable[[Setting], list[Figure]]:
-    """The suite of this name; ``name`` must be in ``SUITES``."""
-    run: Callable[[Setting], list[Figure]] = import_module(f"pcompiler.bench.suites.{name}").run
+    """The suite of this name.
+
+    Raises:
+        ConfigError: no such suite; lists those there are.
+    """
+    run: Callable[[Setting], list[Figure]] = load("suite", name, SUITES, __name__, "run")
     return run

@@ -12,9 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -33,6 +34,7 @@ from pcompiler.store.db import Store
 
 QUICK_PROBES = 8
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in which ru_maxrss counts
+_figure = partial(Figure, "compilation")
 
 
 def run(setting: Setting) -> list[Figure]:
@@ -190,17 +192,6 @@ def _bare_first_token(model: LanguageModel, work: Work, query: list[int]) -> Non
         cache = DynamicCache()
         out: Any = model.hf(input_ids=ids, past_key_values=cache, logits_to_keep=1)
         int(out.logits[0, -1].argmax())
-
-
-def _figure(
-    name: str,
-    value: float,
-    unit: str,
-    better: Literal["higher", "lower"],
-    baseline: float | None = None,
-    spread: float | None = None,
-) -> Figure:
-    return Figure("compilation", name, value, unit, better, None, baseline, spread)
 
 
 def _timed(name: str, samples: Samples, baseline: float | None = None) -> Figure:

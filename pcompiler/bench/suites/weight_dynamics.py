@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import partial
 
 import torch
 
@@ -28,6 +28,7 @@ RANK = 16  # of a static patch
 COUNTS = (1, 10, 100, 1000, 10_000)
 QUICK_COUNTS = (1, 10, 100)
 SIDE = 2048  # of the matrix product that tells this machine's rate
+_figure = partial(Figure, "weight_dynamics")
 
 
 def run(setting: Setting) -> list[Figure]:
@@ -164,16 +165,3 @@ def _descent(done: Run) -> list[Figure]:
         "spread over orders of magnitude."
     )
     return [_figure(name, done.needed, "steps", "lower", goal, note=note)]
-
-
-def _figure(
-    name: str,
-    value: float,
-    unit: str,
-    better: Literal["higher", "lower"],
-    reference: float | None = None,
-    baseline: float | None = None,
-    spread: float | None = None,
-    **more: Any,  # noqa: ANN401
-) -> Figure:
-    return Figure("weight_dynamics", name, value, unit, better, reference, baseline, spread, **more)

@@ -56,7 +56,7 @@ def brute_force(gram: torch.Tensor, rhs: torch.Tensor) -> torch.Tensor:
 @given(seeds, st.integers(1, 6))
 def test_masses_are_the_best_that_are_not_negative(seed: int, width: int) -> None:
     gram, rhs = problem(seed, width)
-    got, want = nonnegative(gram, rhs), brute_force(gram.double(), rhs.double())
+    got, want = nonnegative(gram[None], rhs[None])[0], brute_force(gram.double(), rhs.double())
     torch.testing.assert_close(got.double(), want, rtol=1e-2, atol=2e-3)
 
 
@@ -72,7 +72,7 @@ def test_masses_meet_the_conditions_of_optimality(seed: int) -> None:
     assert bool((w >= 0).all())
     assert bool((slope >= -1e-3 * size).all())
     assert bool((slope[w > 0.01].abs() <= 1e-3 * size).all())
-    torch.testing.assert_close(w[0], nonnegative(*both[0]))
+    torch.testing.assert_close(w[:1], nonnegative(gram[:1], rhs[:1]))
 
 
 def test_the_most_important_keys_stay_in_order() -> None:
@@ -122,6 +122,7 @@ def first_layer(
     """A student before its attention in layer 0, where an eighth of the keys is kept."""
     teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(rows))
     walker, block = Walker(model, teacher.packs, teacher.start), Block(model, 0)
+    walker.enter(block)
     teacher.advance(block, 0)
     context = teacher.context(0)
     return walker, block, teacher, context, keep(context, most_important(teacher.importance, 8))
@@ -132,7 +133,7 @@ def output_error(walker: Walker, block: Block, teacher: Teacher, before: Before)
     total = 0.0
     for i, pack in enumerate(walker.packs):
         if not pack.validation:
-            got = walker.attend(block, i, walker.project(block, i), before).joined
+            got = walker.attend(block, i, walker.attended(i), before).joined
             total += float((got - teacher.output[i]).square().sum())
     return total
 
@@ -142,7 +143,7 @@ def mass_error(walker: Walker, block: Block, context: Before, kept: Before) -> f
     total = 0.0
     for i, pack in enumerate(walker.packs):
         if not pack.validation:
-            x = walker.project(block, i)
+            x = walker.attended(i)
             own = walker.own_logits(block, i, x).logsumexp(-1)
             every, some = (walker.logits(block, i, x, b).logsumexp(-1) for b in (context, kept))
             error = torch.where(every.isinf(), 0.0, (some - every).exp() - 1)

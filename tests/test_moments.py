@@ -80,7 +80,7 @@ def test_a_fit_is_the_error_that_its_rows_have(seed: int, strength: float) -> No
     fit = moments((u, t, w)).fit(x, bias)
     left = t - strength * (u @ x + bias)
     want = float((w[:, None] * left.square()).sum() / (w[:, None] * t.square()).sum())
-    assert fit.error(strength) == pytest.approx(want, rel=1e-3, abs=1e-4)
+    assert float(fit.error(strength)) == pytest.approx(want, rel=1e-3, abs=1e-4)
     assert fit.error(0) == 1
 
 
@@ -89,9 +89,23 @@ def test_a_fit_is_the_error_that_its_rows_have(seed: int, strength: float) -> No
 def test_the_strength_has_the_least_error_from_none_to_all(
     total: float, crossed: float, square: float
 ) -> None:
-    fit = Fit(total, crossed, square)
-    least = min(fit.error(i / 100) for i in range(101))
+    fit = Fit(total, *torch.tensor([crossed, square], dtype=torch.float64))
+    least = min(float(fit.error(i / 100)) for i in range(101))
     if square > 0:
         assert fit.error(fit.strength) <= least + 1e-6
     assert 0 <= fit.strength <= 1
-    assert Fit(total, crossed, 0.0).strength == 0
+    assert Fit(total, torch.tensor(crossed), torch.tensor(0.0)).strength == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(seeds)
+def test_the_fits_of_all_ranks_are_those_of_each_alone(seed: int) -> None:
+    fitting, known = moments(rows(seed, truth=truth())), moments(rows(seed + 1, truth=truth(1)))
+    draw = torch.Generator().manual_seed(seed)
+    a, b = torch.randn(D, K, generator=draw), torch.linalg.qr(torch.randn(D, D, generator=draw)).Q
+    together = known.fits(a, b, fitting)
+    for rank in range(1, D + 1):
+        x = a[:rank].T @ b[:, :rank].T
+        alone = known.fit(x, fitting.bias(x))
+        torch.testing.assert_close(together.crossed[rank - 1], alone.crossed, rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(together.square[rank - 1], alone.square, rtol=1e-3, atol=1e-2)

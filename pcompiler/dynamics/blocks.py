@@ -33,6 +33,16 @@ class Attended:
     k: torch.Tensor
     v: torch.Tensor
 
+    def flat(self) -> torch.Tensor:
+        """All three token by token, (t, (H + 2·H_kv)·d_head), for a stream."""
+        return torch.cat([self.q, self.k, self.v]).transpose(0, 1).flatten(1)
+
+    @classmethod
+    def from_flat(cls, flat: torch.Tensor, heads: int, kv_heads: int) -> Attended:
+        """Undo ``flat``."""
+        apart = flat.view(len(flat), heads + 2 * kv_heads, -1).transpose(0, 1)
+        return cls(*torch.split(apart, [heads, kv_heads, kv_heads]))
+
 
 class Block:
     """A view of one transformers decoder layer; computes what the layer computes, step by step.
@@ -69,8 +79,8 @@ class Block:
     def logits(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         """(H, t, d_head) queries against (H_kv, s, d_head) keys → (H, t, s) attention logits."""
         groups = q.shape[0] // k.shape[0]
-        folded = q.reshape(k.shape[0], groups * q.shape[1], q.shape[2])
-        s = (folded @ k.transpose(1, 2)).view(q.shape[0], q.shape[1], k.shape[1]) * self.scaling
+        folded = (q * self.scaling).reshape(k.shape[0], groups * q.shape[1], q.shape[2])
+        s = (folded @ k.transpose(1, 2)).view(q.shape[0], q.shape[1], k.shape[1])
         return s if self.softcap is None else torch.tanh(s / self.softcap) * self.softcap
 
     def mix(self, h: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:

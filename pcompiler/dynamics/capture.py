@@ -2,8 +2,8 @@
 
 All that is solved comes from sums over packs, and what is computed is computed a pack at a time.
 What a walk has to remember of every token is in ``Stream``, which moves to files once it is large:
-d + d_ff numbers a token for each student, and d + H·d_head for the teacher, in each layer if it is
-recorded. So memory does not grow with the number of probes; the disk does that.
+2d + d_ff + (H + 2·H_kv)·d_head numbers a token for each student, and d + H·d_head for the teacher,
+in each layer if it is recorded. So memory does not grow with the number of probes; the disk does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import threshold
 
 from pcompiler import progress
 from pcompiler.dynamics.blocks import Attended, Block, embed, rotary
@@ -23,7 +24,7 @@ from pcompiler.runtime.prefix import Prefix
 
 PACK_TOKENS = 256  # at once: enough to be compute-bound; logits over the prefix stay in the cache
 IN_MEMORY_BYTES = 2**25  # of one stream
-LEAST_WEIGHT = 1e-12  # of attention; what is below is as good as zero
+LEAST_WEIGHT = 1e-12  # of attention: denormals multiply 30 times slower, and are as good as zero
 
 
 @dataclass(frozen=True)
@@ -138,17 +139,31 @@ class Walker:
 
     def __init__(self, model: LanguageModel, packs: Sequence[Pack], start: int) -> None:
         self.model, self.packs, self.start = model, packs, start
+        self._attended: Stream | None = None
         self.h = Stream(model, packs, model.card.hidden)
         for i, pack in enumerate(packs):
             self.h[i] = embed(model, pack.tokens)
 
-    def project(self, block: Block, i: int) -> Attended:
-        """Queries, keys and values of a pack."""
-        return self._project(block, i, self.h[i])
-
-    def _project(self, block: Block, i: int, h: torch.Tensor) -> Attended:
+    def project(self, block: Block, i: int, h: torch.Tensor) -> Attended:
+        """Queries, keys and values of a pack, from its stream h (t, d)."""
         at = self.packs[i].offset + self.start
         return block.project(h, rotary(self.model, block, at))
+
+    def enter(self, block: Block) -> None:
+        """Project all packs; ``attended`` reads what was found, as often as it is needed."""
+        card = self.model.card
+        if self._attended is None:
+            width = (card.heads + 2 * card.kv_heads) * card.head_dim
+            self._attended = Stream(self.model, self.packs, width)
+        for i in range(len(self.packs)):
+            self._attended[i] = self.project(block, i, self.h[i]).flat()
+
+    def attended(self, i: int) -> Attended:
+        """Queries, keys and values of a pack in the block that was entered last."""
+        assert self._attended is not None, "enter a block first"
+        return Attended.from_flat(
+            self._attended[i], self.model.card.heads, self.model.card.kv_heads
+        )
 
     def logits(self, block: Block, i: int, x: Attended, before: Before) -> torch.Tensor:
         """(H, t, m) attention logits of a pack against what stands before it, β included."""
@@ -170,16 +185,12 @@ class Walker:
 
     def attend(self, block: Block, i: int, x: Attended, before: Before) -> Attention:
         """Attention of a pack to what stands before it and to itself."""
-        first, own = self.logits(block, i, x, before), self.own_logits(block, i, x)
-        total = torch.logaddexp(first.logsumexp(-1), own.logsumexp(-1))[..., None]
-        weights, rest = _exp(first.sub_(total)), _exp(own.sub_(total))
-        groups = len(x.q) // len(x.v)
-
-        def read(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            folded = p.reshape(len(v), groups * p.shape[1], p.shape[2])
-            return (folded @ v).view(len(p), p.shape[1], -1)
-
-        return Attention(weights, read(rest, x.v) + read(weights, before.values))
+        both = torch.cat([self.logits(block, i, x, before), self.own_logits(block, i, x)], dim=-1)
+        weights = threshold(both.softmax(-1), LEAST_WEIGHT, 0.0)
+        values = torch.cat([before.values, x.v], dim=1)
+        folded = weights.view(len(values), -1, values.shape[1])
+        output = (folded @ values).view(*weights.shape[:2], -1)
+        return Attention(weights[..., : before.keys.shape[1]], output)
 
     def _reach(self, block: Block, i: int) -> torch.Tensor:
         """(t, 1): the last position that is out of each token's reach."""
@@ -274,7 +285,7 @@ class Teacher(Walker):
         rows = 0
         for i, pack in enumerate(self.packs):
             h = entered[i]
-            attention = self.attend(block, i, self._project(block, i, h), before)
+            attention = self.attend(block, i, self.project(block, i, h), before)
             joined = attention.joined
             self.output[i] = joined
             r = block.mix(h, block.project_out(joined))
@@ -284,8 +295,3 @@ class Teacher(Walker):
                 squares += norms.square().view(heads, -1, n).mean(1)
                 rows += len(pack.tokens)
         self.importance = (squares / rows).sqrt()
-
-
-def _exp(logits: torch.Tensor) -> torch.Tensor:
-    """Weights, without those that are as good as zero: denormals multiply 30 times slower."""
-    return logits.exp_().masked_fill_(logits < LEAST_WEIGHT, 0.0)

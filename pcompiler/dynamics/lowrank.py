@@ -21,8 +21,14 @@ def truncate(
     Returns:
         a (r, k) and b (d, r) with X_r = (b a)ᵀ: outputs are ``(u @ a.T) @ b.T``. b is orthonormal.
     """
+    return project(weights, weights.T @ (gram @ weights), rank)
+
+
+def project(
+    weights: torch.Tensor, covariance: torch.Tensor, rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``truncate`` where the fitted outputs' covariance Xᵀ G X (d, d) is known already."""
     assert rank >= 1, "a rank is 1 or more"
-    covariance = weights.T @ (gram @ weights)
     _, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)  # ascending
     top = vectors[:, -min(rank, *weights.shape) :].flip(1)
     return (weights @ top).T.contiguous(), top.contiguous()

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch.nn.functional import pad
+from torch.nn.functional import pad, threshold
 
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import LEAST_WEIGHT, Before, Pack, Teacher, Walker
@@ -64,7 +64,7 @@ def match(walker: Walker, block: Block, teacher: Teacher, context: Before, kept:
     """The kept keys with β and values that make them attend as all of them do.
 
     Args:
-        walker: the student, before its attention in this layer.
+        walker: the student, entered into this layer.
         block: the layer.
         teacher: after this layer.
         context: all keys.
@@ -82,13 +82,13 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
     gram = torch.zeros(heads, m, m, device=kept.keys.device)
     rhs = torch.zeros(heads, m, device=kept.keys.device)
     for i in _sample(walker.packs):
-        x = walker.project(block, i)
+        x = walker.attended(i)
         whole = walker.logits(block, i, x, context).logsumexp(-1)
         whole = whole.clamp_min(torch.finfo(whole.dtype).min)  # no key within the window
         own = walker.own_logits(block, i, x).logsumexp(-1)
         share = torch.sigmoid(whole - own)
         rows = (walker.logits(block, i, x, kept) - whole[..., None]).exp_() * share[..., None]
-        rows = rows.float().masked_fill_(rows < LEAST_WEIGHT, 0.0).view(heads, -1, m)
+        rows = threshold(rows.float(), LEAST_WEIGHT, 0.0).view(heads, -1, m)
         gram += rows.transpose(1, 2) @ rows
         rhs += (rows * share.float().view(heads, -1, 1)).sum(1)
     ridge = MASS_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
@@ -97,16 +97,18 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
 
 
 def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 300) -> torch.Tensor:
-    """argmin_{w ≥ 0} wᵀGw − 2wᵀr for (…, m, m) G and (…, m) r: FISTA (Beck & Teboulle 2009)."""
-    rate = 1 / torch.linalg.eigvalsh(gram)[..., -1:]
-    w = ahead = torch.ones_like(rhs)
+    """argmin_{w ≥ 0} wᵀGw − 2wᵀr for (b, m, m) G and (b, m) r: FISTA (Beck & Teboulle 2009)."""
+    rate = 1 / torch.linalg.eigvalsh(gram)[..., -1:, None]
+    # One step downhill is w − ηGw + ηr; with the two constants made once it is a single product.
+    step = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) - rate * gram
+    towards = rate * rhs[..., None]
+    w = ahead = torch.ones_like(towards)
     t = 1.0
     for _ in range(steps):
-        slope = (gram @ ahead[..., None])[..., 0] - rhs
-        new = (ahead - rate * slope).clamp_min(0)
+        new = torch.baddbmm(towards, step, ahead).clamp_min_(0)
         t, before = (1 + math.sqrt(1 + 4 * t * t)) / 2, t
-        ahead, w = new + (before - 1) / t * (new - w), new
-    return w
+        ahead, w = torch.lerp(w, new, 1 + (before - 1) / t), new
+    return w[..., 0]
 
 
 def _values(walker: Walker, block: Block, teacher: Teacher, kept: Before) -> torch.Tensor:
@@ -117,10 +119,10 @@ def _values(walker: Walker, block: Block, teacher: Teacher, kept: Before) -> tor
     for i, pack in enumerate(walker.packs):
         if pack.validation:
             continue
-        attention = walker.attend(block, i, walker.project(block, i), kept)
+        attention = walker.attend(block, i, walker.attended(i), kept)
         wanted = teacher.output[i].view(len(pack.tokens), -1, width).transpose(0, 1)
         missing = (wanted - attention.output).float().reshape(heads, -1, width)
-        rows = attention.weights.float().view(heads, -1, m)
+        rows = attention.weights.float().reshape(heads, -1, m)
         gram += rows.transpose(1, 2) @ rows
         rhs += rows.transpose(1, 2) @ missing
     ridge = VALUE_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pcompiler.dynamics.lowrank import truncate
-from pcompiler.dynamics.moments import Fit, Moments
+from pcompiler.dynamics.lowrank import project
+from pcompiler.dynamics.moments import Moments
 from pcompiler.runtime.patch import Delta
 
-FEWER = 4
+SEARCH_EVERY = 3  # layers; a λ beside the last costs a second solution
 RIDGES = (0.1, 0.3, 1.0, 3.0)
 
 
 @dataclass
 class Ridge:
-    """Solves layer after layer; λ moves by at most one place of the grid from a layer to the next.
+    """Solves layer after layer; λ moves by one place of the grid at most, every so many layers.
 
     Attributes:
         ranks: of each layer's patch at most; 0: no patch.
@@ -35,6 +35,7 @@ class Ridge:
     energies: list[torch.Tensor] = field(default_factory=list)
     _at: int = 1
     _towards: int = 1
+    _solved: int = 0
 
     def __call__(self, layer: int, fitting: Moments, validation: Moments) -> Delta | None:
         """The delta at the λ with the least validation error; none where that is no gain."""
@@ -42,49 +43,50 @@ class Ridge:
             return None
         gram, rhs = fitting.centred()
         x = self._search(gram, rhs, fitting, validation)
-        a, b = truncate(x, gram, self.ranks[layer])
-        self.energies.append(((a @ gram) * a).sum(1))
+        # (G + λsI) X = B, so G X is known without multiplying again.
+        covariance = x.T @ (rhs - self._penalty(gram) * x)
+        a, b = project(x, covariance, self.ranks[layer])
+        self.energies.append(((b.T @ covariance) * b.T).sum(1))
         if not validation.weight:
             return Delta(a, b, fitting.bias(a.T @ b.T))
         # Fewer directions are another way to hold back: the rows that were not fitted decide.
-        ranks = sorted({len(a), max(1, len(a) // FEWER)}, reverse=True)
-        fits = {rank: self._fit(a[:rank], b[:, :rank], fitting, validation) for rank in ranks}
-        rank = min(ranks, key=lambda r: fits[r].error(fits[r].strength))
-        a, b, strength = a[:rank], b[:, :rank], fits[rank].strength
+        fits = validation.fits(a, b, fitting)
+        rank = int(fits.error(fits.strength).argmin()) + 1
+        a, b, strength = a[:rank], b[:, :rank], float(fits.strength[rank - 1])
         bias = fitting.bias(a.T @ b.T)
         return Delta(a * strength, b, bias * strength) if strength > 0 else None
-
-    def _fit(self, a: torch.Tensor, b: torch.Tensor, fitting: Moments, validation: Moments) -> Fit:
-        x = a.T @ b.T
-        return validation.fit(x, fitting.bias(x))
 
     def _search(
         self, gram: torch.Tensor, rhs: torch.Tensor, fitting: Moments, validation: Moments
     ) -> torch.Tensor:
-        """The better of the last layer's λ and one beside it; two solutions a layer."""
-        here = _solve(gram, rhs, self.ridges[self._at])
-        beside = self._at + self._towards
-        if not validation.weight:
+        """At the last layer's λ; now and then at one beside it, if that is better."""
+        here = _solve(gram, rhs, self._penalty(gram))
+        self._solved += 1
+        if not validation.weight or self._solved % SEARCH_EVERY != 1:
             return here
+        before, beside = self._at, self._at + self._towards
         if not 0 <= beside < len(self.ridges):
             self._towards *= -1
             beside = self._at + self._towards
-        there = _solve(gram, rhs, self.ridges[beside])
+        self._at = beside
+        there = _solve(gram, rhs, self._penalty(gram))
 
         def error(x: torch.Tensor) -> float:
             fit = validation.fit(x, fitting.bias(x))
-            return fit.error(fit.strength)
+            return float(fit.error(fit.strength))
 
         if error(there) < error(here):
-            self._at = beside
             return there
-        self._towards *= -1
+        self._at, self._towards = before, -self._towards
         return here
 
+    def _penalty(self, gram: torch.Tensor) -> torch.Tensor:
+        return self.ridges[self._at] * gram.diagonal().mean()
 
-def _solve(gram: torch.Tensor, rhs: torch.Tensor, ridge: float) -> torch.Tensor:
+
+def _solve(gram: torch.Tensor, rhs: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
     damped = gram.clone()
-    damped.diagonal().add_(ridge * gram.diagonal().mean())
+    damped.diagonal().add_(penalty)
     return torch.cholesky_solve(rhs, torch.linalg.cholesky(damped))
 
 

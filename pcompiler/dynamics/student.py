@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -16,9 +16,11 @@ from pcompiler.dynamics.capture import Before, Stream, Teacher, Walker
 from pcompiler.dynamics.matching import keep, match
 from pcompiler.dynamics.moments import Moments
 from pcompiler.model import LanguageModel
+from pcompiler.runtime.packed import packs
 from pcompiler.runtime.patch import Delta, Patch
 from pcompiler.runtime.prefix import GONE, Prefix, nothing
 
+SUM_TOKENS = 2048  # rows that are multiplied at once
 SINK_TOKENS = 3  # first positions without a cache: the attention sink, with enormous activations
 
 # A layer and the importance of its keys, (H_kv, n) → positions to keep, (H_kv, m).
@@ -49,21 +51,25 @@ class Student:
 
     def __post_init__(self) -> None:
         model = self.walker.model
-        self.features = Stream(model, self.walker.packs, model.card.intermediate)
+        card, own = model.card, self.walker.packs
+        self.features = Stream(model, own, card.intermediate)
+        self._downed = Stream(model, own, card.hidden)
 
     def advance(self, block: Block, layer: int, teacher: Teacher) -> None:
         """Go through one block, behind the teacher."""
+        h, numbers = self.walker.h, range(len(self.walker.packs))
+        self.walker.enter(block)
         before = self._before(block, layer, teacher)
-        for i in range(len(self.walker.packs)):
-            attention = self.walker.attend(block, i, self.walker.project(block, i), before)
-            self.walker.h[i] = block.mix(self.walker.h[i], block.project_out(attention.joined))
-            self.features[i] = block.features(self.walker.h[i])
+        for i in numbers:
+            attention = self.walker.attend(block, i, self.walker.attended(i), before)
+            r = block.mix(h[i], block.project_out(attention.joined))
+            u = block.features(r)
+            h[i], self.features[i], self._downed[i] = r, u, block.down(u)
         delta = self._patch(block, layer, teacher)
-        for i in range(len(self.walker.packs)):
-            u = self.features[i]
-            out = block.down(u)
-            out = out if delta is None else out + delta(u)
-            self.walker.h[i] = block.finish(self.walker.h[i], out)
+        for i in numbers:
+            out = self._downed[i]
+            out = out if delta is None else out + delta(self.features[i])
+            h[i] = block.finish(h[i], out)
         if delta is not None:
             self.deltas[layer] = delta
 
@@ -83,12 +89,23 @@ class Student:
             return None
         card, device = self.walker.model.card, self.walker.model.device.handle
         fitting, validation = (Moments(card.intermediate, card.hidden, device) for _ in range(2))
-        for i, pack in enumerate(self.walker.packs):
-            u = self.features[i]
-            wanted = teacher.h[i][pack.twin.clamp_min(0)]
-            missing = block.missing(wanted, self.walker.h[i], block.down(u))
-            (validation if pack.validation else fitting).add(u, missing, self._weights(i, wanted))
+        for sums, of_validation in ((fitting, False), (validation, True)):
+            for some in self._together(of_validation):
+                rows = [self._rows(block, i, teacher) for i in some]
+                sums.add(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
         return self.solve(layer, fitting, validation)
+
+    def _together(self, validation: bool) -> Iterator[list[int]]:
+        """Numbers of packs whose rows are added to the sums at once: fewer, larger products."""
+        of = [i for i, pack in enumerate(self.walker.packs) if pack.validation == validation]
+        for group in packs([len(self.walker.packs[i].tokens) for i in of], SUM_TOKENS):
+            yield [of[j] for j in group]
+
+    def _rows(self, block: Block, i: int, teacher: Teacher) -> tuple[torch.Tensor, ...]:
+        """Of one pack features (t, d_ff), targets (t, d) and weights (t,)."""
+        wanted = teacher.h[i][self.walker.packs[i].twin.clamp_min(0)]
+        missing = block.missing(wanted, self.walker.h[i], self._downed[i])
+        return self.features[i], missing, self._weights(i, wanted)
 
     def _weights(self, i: int, wanted: torch.Tensor) -> torch.Tensor:
         """(t,) 1/‖y_C‖²; 0 where the teacher has no such token, or the student its sink."""

@@ -25,26 +25,22 @@ from pcompiler.targets.fitted import Recipe, best, students_of
 Row = dict[str, Any]
 
 ALL = 100_000  # a rank that no matrix has: full rank
-CORE = (
-    *(Recipe(f, 0) for f in (5.0, 10.0, 20.0, 50.0)),
-    Recipe(10.0, 0, matched=False),
-    *(Recipe(f, 16) for f in (5.0, 10.0, 20.0, 50.0)),
-    Recipe(10.0, 64),
+FACTORS = (2.0, 5.0, 10.0, 20.0, 50.0)
+HEADLINE = (
+    *(Recipe(f, 0) for f in (10.0, 20.0, 50.0)),
+    *(Recipe(f, 0, budget="head") for f in (10.0, 50.0)),
+    *(Recipe(f, 16) for f in (10.0, 20.0, 50.0)),
     Recipe(50.0, 4),
     *(Recipe(None, rank) for rank in (64, ALL)),
 )
-HEADLINE = (
-    *(Recipe(f, 0) for f in (10.0, 20.0, 50.0)),
-    *(Recipe(f, 16) for f in (10.0, 20.0, 50.0)),
-    Recipe(50.0, 4),
-    Recipe(None, ALL),
-)
 FULL = (
-    *(Recipe(f, 0, matched) for f in (2.0, 5.0, 10.0, 20.0, 50.0) for matched in (True, False)),
-    *(Recipe(f, rank) for f in (2.0, 5.0, 10.0, 20.0, 50.0) for rank in (4, 16, 64)),
+    *(Recipe(f, 0) for f in FACTORS),
+    *(Recipe(f, 0, budget="head") for f in FACTORS),
+    *(Recipe(f, 0, matched=False) for f in FACTORS),
+    *(Recipe(f, rank) for f in FACTORS for rank in (4, 16, 64)),
     *(Recipe(None, rank) for rank in (4, 16, 64, ALL)),
 )
-GRIDS = {"headline": HEADLINE, "core": CORE, "full": FULL}
+GRIDS = {"headline": HEADLINE, "full": FULL}
 BYTE_BUDGET = Recipe(50.0, 4)  # also in 8 bit: for the reference's 0.5 MB a context
 PRESSES = ("snapkv", "expected_attention")
 PEER_FACTORS = (10.0,)
@@ -123,6 +119,7 @@ class _Ladder:
         stored = from_tensors(self.known.model, tensors.from_bytes(body), frozenset())
         kind = "weights" if recipe.factor is None else "hybrid"
         plain = "matching" if recipe.matched else "eviction"
+        plain += " per head" if recipe.budget == "head" else ""
         return {
             "method": kind if recipe.rank else plain,
             **asdict(recipe),

@@ -42,7 +42,6 @@ def _name(key: tuple[Any, ...]) -> str:
 
 def _line(key: tuple[Any, ...], pairs: Sequence[tuple[Row, Row]]) -> tuple[str, ...]:
     rows = [row for _, row in pairs]
-    apart = [row["agreement_uncovered"] for row in rows if row.get("agreement_uncovered")]
     recovered = [1 - row["kl"] / _no_prompt(context)["kl"] for context, row in pairs]
     sizes = [row["bytes"] for row in rows if "bytes" in row]
     return (
@@ -51,11 +50,20 @@ def _line(key: tuple[Any, ...], pairs: Sequence[tuple[Row, Row]]) -> tuple[str, 
         f"{max(row['kl'] for row in rows):.4f}",
         percent(mean(row["agreement"] for row in rows)),
         percent(min(row["agreement"] for row in rows)),
-        percent(mean(apart)) if apart else "–",
+        _apart([row for row in rows if "agreement_uncovered" in row]),
         percent(mean(recovered)),
         nbytes(mean(sizes)) if sizes else "–",
         str(len(rows)),
     )
+
+
+def _apart(rows: Sequence[Row]) -> str:
+    """Agreement on uncovered facts, and how it differs from covered ones on the same prompts."""
+    if not rows:
+        return "–"
+    uncovered = mean(row["agreement_uncovered"] for row in rows)
+    less = uncovered - mean(row["agreement"] for row in rows)
+    return f"{percent(uncovered)} ({100 * less:+.1f})"
 
 
 def _no_prompt(context: Row) -> Row:

@@ -94,6 +94,12 @@ class Block:
         out: torch.Tensor = self._attention.o_proj(joined)
         return out
 
+    def output_gram(self) -> torch.Tensor:
+        """(H, d_head, d_head), WᵀW of each head's part of W_o: lengths of what it writes."""
+        weight: torch.Tensor = self._attention.o_proj.weight.float()
+        parts = weight.view(len(weight), -1, self._attention.head_dim).transpose(0, 1)
+        return parts.transpose(1, 2) @ parts
+
     def features(self, r: torch.Tensor) -> torch.Tensor:
         """The input of W_down: (t, d) → (t, d_ff)."""
         mlp = self.layer.mlp

@@ -18,6 +18,7 @@ from torch.nn.functional import threshold
 
 from pcompiler import progress
 from pcompiler.dynamics.blocks import Attended, Block, embed, rotary
+from pcompiler.dynamics.importance import Importance
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.packed import packs
 from pcompiler.runtime.prefix import Prefix
@@ -238,8 +239,8 @@ class Teacher(Walker):
 
     Attributes:
         h: of each pack the stream after the layer that was walked last, (t, d).
-        importance: (H_kv, n), in the layer that was walked last: the root-mean-square attention
-            weight that each key has over the fitting packs, a group's heads pooled.
+        importance: (H_kv, n), in the layer that was walked last, over the fitting packs; see
+            ``Importance``.
         output: of each pack, the attention's output in that layer, (t, H·d_head).
     """
 
@@ -280,18 +281,14 @@ class Teacher(Walker):
         entered, self.h = self.h, Stream(self.model, self.packs, card.hidden)
         self.output = Stream(self.model, self.packs, card.heads * card.head_dim)
         before = self.context(layer)
-        heads, n, _ = before.keys.shape
-        squares = torch.zeros(heads, n, device=before.keys.device)
-        rows = 0
+        importance = Importance(block, before.values, card.heads)
         for i, pack in enumerate(self.packs):
             h = entered[i]
             attention = self.attend(block, i, self.project(block, i, h), before)
-            joined = attention.joined
-            self.output[i] = joined
-            r = block.mix(h, block.project_out(joined))
+            self.output[i] = attention.joined
+            attended = block.project_out(attention.joined)
+            r = block.mix(h, attended)
             self.h[i] = block.finish(r, block.down(block.features(r)))
             if not pack.validation:
-                norms = torch.linalg.vector_norm(attention.weights, dim=1, dtype=torch.float32)
-                squares += norms.square().view(heads, -1, n).mean(1)
-                rows += len(pack.tokens)
-        self.importance = (squares / rows).sqrt()
+                importance.add(attention.weights, attention.output, attended, h, r)
+        self.importance = importance.result()

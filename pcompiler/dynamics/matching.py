@@ -2,7 +2,7 @@
 
 For one layer, over probe tokens i with queries q_i (those of a group's heads pooled):
 
-1. keep the keys with the largest root-mean-square attention weight;
+1. keep the keys that the stream would miss most (``importance.py``);
 2. masses w = argmin_{w ≥ 0} Σ_i c_i² (Σ_j w_j e^{s_ij} / M_i − 1)², M_i the mass of all n keys,
    c_i the share of the attention that the context has at token i; β = ln w;
 3. values C: what makes the student's attention output the teacher's, by least squares.

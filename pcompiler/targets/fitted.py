@@ -35,11 +35,13 @@ class Recipe:
         factor: prompt tokens over kept ones; none: no cache.
         rank: of the patch; 0: no patch.
         matched: fit β and values, or keep the chosen keys as they are.
+        budget: of keys, as in the settings; none: what they say.
     """
 
     factor: float | None
     rank: int
     matched: bool = True
+    budget: str | None = None
 
 
 def fit(compilation: Compilation, recipes: Sequence[Recipe]) -> list[Prefix]:
@@ -77,9 +79,8 @@ def students_of(
     """The recipes' students after one walk behind the same teacher."""
     model, packs = compilation.model, pack_rows(compilation.rows)
     teacher = Teacher(model, compilation.teacher, packs)
-    weights = None
-    if compilation.config.targets.budget == "global" and any(r.factor for r in recipes):
-        weights = teacher.record()
+    common = any(r.factor and _budget(compilation, r) == "global" for r in recipes)
+    weights = teacher.record() if common else None
     students = [
         _student(compilation, recipe, solver if recipe.rank else None, packs, weights)
         for recipe, solver in zip(recipes, solvers, strict=True)
@@ -99,12 +100,16 @@ def _student(
     if factor is None:
         return Student(Walker(model, pack_rows(compilation.rows, bare=True), 0), solve=solve)
     walker = Walker(model, packs, compilation.teacher.length)
-    if weights is None:
+    if weights is None or _budget(compilation, recipe) == "head":
         return Student(
             walker, lambda _, here: matching.most_important(here, factor), recipe.matched, solve
         )
     kept = matching.most_important_of_all(weights, factor)
     return Student(walker, lambda layer, _: kept[layer], recipe.matched, solve)
+
+
+def _budget(compilation: Compilation, recipe: Recipe) -> str:
+    return recipe.budget or compilation.config.targets.budget
 
 
 def _directions(compilation: Compilation, budget: int) -> int:

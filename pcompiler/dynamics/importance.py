@@ -1,0 +1,69 @@
+"""How much the residual stream would miss each key of the prompt.
+
+Without key j, token i's head loses a_ij (v_j − o) of its output, a_ij the attention weight and o
+the output; W_o makes that a change of the stream. A key's importance is the root mean square of
+that change over the probes, relative to the stream, so that one budget can be shared by heads and
+layers whose outputs differ in size. Attention weights alone (arXiv 2602.16284) cannot tell a head
+that writes much from one that hardly writes.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from pcompiler.dynamics.blocks import Block
+
+
+class Importance:
+    """Streamed sums over packs, in one layer.
+
+    Args:
+        block: the layer.
+        values: (H_kv, n, d_head) of the keys.
+        heads: H.
+    """
+
+    def __init__(self, block: Block, values: torch.Tensor, heads: int) -> None:
+        self._block, self._values, self._heads = block, values, heads
+        device = values.device
+        self._squares = torch.zeros(heads, values.shape[1], device=device)
+        self._output = torch.zeros(heads, values.shape[2], device=device)
+        self._rows = 0
+        self._attended, self._moved, self._stream = torch.zeros(3, device=device).unbind()
+
+    def add(
+        self,
+        weights: torch.Tensor,
+        output: torch.Tensor,
+        attended: torch.Tensor,
+        h: torch.Tensor,
+        r: torch.Tensor,
+    ) -> None:
+        """Add a pack's tokens.
+
+        Args:
+            weights: (H, t, n) attention on the keys.
+            output: (H, t, d_head) of the attention.
+            attended: (t, d), W_o's output.
+            h: (t, d) stream before the attention.
+            r: (t, d) stream after it.
+        """
+        self._squares += torch.linalg.vector_norm(weights, dim=1, dtype=torch.float32).square()
+        self._output += output.sum(1)
+        self._rows += len(h)
+        self._attended += attended.float().square().sum()
+        self._moved += (r - h).float().square().sum()
+        self._stream += r.float().square().sum()
+
+    def result(self) -> torch.Tensor:
+        """(H_kv, n), a group's heads pooled; 0.1: without it a tenth of the stream would differ."""
+        groups = self._heads // len(self._values)
+        mean_output = self._output / self._rows
+        values = self._values.float().repeat_interleave(groups, dim=0)
+        apart = values - mean_output[:, None]
+        lengths = ((apart @ self._block.output_gram()) * apart).sum(-1)
+        # A norm after the attention (Gemma) rescales what W_o gives; elsewhere this is 1.
+        rescaled = self._moved / self._attended
+        squares = self._squares * lengths * rescaled / self._stream
+        pooled: torch.Tensor = squares.view(len(self._values), groups, -1).mean(1)
+        return pooled.sqrt()

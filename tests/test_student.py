@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import FAMILY_EXTRAS, tiny
@@ -9,7 +11,7 @@ from test_walk import CONTEXT, ROWS, by_runtime, error
 
 from pcompiler.device import pick
 from pcompiler.dynamics import capture
-from pcompiler.dynamics.capture import Row, Teacher, Walker, pack_rows
+from pcompiler.dynamics.capture import ASKED_WEIGHT, Row, Teacher, Walker, pack_rows
 from pcompiler.dynamics.matching import most_important, most_important_of_all
 from pcompiler.dynamics.ridge import Ridge
 from pcompiler.dynamics.student import SINK_TOKENS, Student, walk
@@ -144,3 +146,26 @@ def test_a_model_in_half_precision_is_walked_and_run_alike() -> None:
     assert ran.dtype is torch.bfloat16
     rounding = error(by_runtime(half, exact, teacher.packs[0]), teacher.h[0])
     assert error(ran, student.walker.h[0]) < 2 * rounding < 0.2
+
+
+def test_a_probe_of_the_users_counts_as_three_of_self_study(model: LanguageModel) -> None:
+    """In the choice of keys, in their masses and values, and in the patch."""
+    first, rest = ROWS[0], [row for row in ROWS[1:] if not row.validation]
+
+    def fitted(rows: list[Row]) -> Student:
+        teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(rows))
+        student = student_of(model, teacher, 8.0, 3)
+        walk(model, teacher, [student])
+        return student
+
+    once = fitted([replace(first, asked=True), *rest]).prefix()
+    thrice = fitted([*[first] * int(ASKED_WEIGHT), *rest]).prefix()
+    plain = fitted([first, *rest]).prefix()
+    for name in ("keys", "values", "bias"):
+        torch.testing.assert_close(getattr(once, name), getattr(thrice, name), rtol=1e-2, atol=1e-3)
+    assert once.patch is not None
+    assert thrice.patch is not None
+    for layer, delta in once.patch.deltas.items():
+        other = thrice.patch.deltas[layer]
+        assert error(delta.b @ delta.a, other.b @ other.a) < 0.02
+    assert not torch.allclose(once.values, plain.values, atol=1e-3)

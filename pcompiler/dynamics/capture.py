@@ -12,6 +12,7 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch.nn.functional import threshold
@@ -25,6 +26,7 @@ from pcompiler.runtime.prefix import Prefix
 
 PACK_TOKENS = 256  # at once: enough to be compute-bound; logits over the prefix stay in the cache
 IN_MEMORY_BYTES = 2**25  # of one stream
+ASKED_WEIGHT = 3.0  # of the user's probes: they are like the queries to come
 LEAST_WEIGHT = 1e-12  # of attention: denormals multiply 30 times slower, and are as good as zero
 
 
@@ -57,6 +59,7 @@ class Pack:
         hidden: (t, t): which token does not see which; it sees its own probe up to itself.
         twin: (t,) the token's number in the teacher's pack; −1: the teacher has no such token.
         validation: of validation probes only.
+        weight: how much each of its tokens counts in what is fitted.
     """
 
     tokens: list[int]
@@ -64,15 +67,19 @@ class Pack:
     hidden: torch.Tensor
     twin: torch.Tensor
     validation: bool
+    weight: float
 
 
 def pack_rows(rows: Sequence[Row], bare: bool = False) -> list[Pack]:
-    """Packs of at most ``PACK_TOKENS``, the same probes in each whether ``bare`` or not."""
+    """Packs of at most ``PACK_TOKENS``, the same probes in each whether ``bare`` or not.
+
+    The user's probes and self-study are not mixed, nor fitting and validation.
+    """
     made: list[Pack] = []
-    for validation in (False, True):
-        some = [row for row in rows if row.validation == validation]
+    for validation, asked in product((False, True), (True, False)):
+        some = [row for row in rows if (row.validation, row.asked) == (validation, asked)]
         groups = packs([_length(row) for row in some], PACK_TOKENS)
-        made += [_pack([some[i] for i in group], bare, validation) for group in groups]
+        made += [_pack([some[i] for i in group], bare) for group in groups]
     return made
 
 
@@ -80,7 +87,7 @@ def _length(row: Row) -> int:
     return len(row.query) + len(row.answer) - 1
 
 
-def _pack(rows: Sequence[Row], bare: bool, validation: bool) -> Pack:
+def _pack(rows: Sequence[Row], bare: bool) -> Pack:
     tokens: list[int] = []
     owner: list[int] = []
     offset: list[int] = []
@@ -96,7 +103,8 @@ def _pack(rows: Sequence[Row], bare: bool, validation: bool) -> Pack:
         start += _length(row)
     of, at = torch.tensor(owner), torch.tensor(offset)
     visible = (of[:, None] == of) & (at <= at[:, None])
-    return Pack(tokens, at, ~visible, torch.tensor(twin), validation)
+    weight = ASKED_WEIGHT if rows[0].asked else 1.0
+    return Pack(tokens, at, ~visible, torch.tensor(twin), rows[0].validation, weight)
 
 
 class Stream:
@@ -290,5 +298,6 @@ class Teacher(Walker):
             r = block.mix(h, attended)
             self.h[i] = block.finish(r, block.down(block.features(r)))
             if not pack.validation:
-                importance.add(attention.weights, attention.output, attended, h, r)
+                seen = attention.weights, attention.output, attended
+                importance.add(*seen, (h, r), pack.weight)
         self.importance = importance.result()

@@ -28,7 +28,7 @@ class Importance:
         device = values.device
         self._squares = torch.zeros(heads, values.shape[1], device=device)
         self._output = torch.zeros(heads, values.shape[2], device=device)
-        self._rows = 0
+        self._rows = 0.0
         self._attended, self._moved, self._stream = torch.zeros(3, device=device).unbind()
 
     def add(
@@ -36,8 +36,8 @@ class Importance:
         weights: torch.Tensor,
         output: torch.Tensor,
         attended: torch.Tensor,
-        h: torch.Tensor,
-        r: torch.Tensor,
+        streams: tuple[torch.Tensor, torch.Tensor],
+        weight: float,
     ) -> None:
         """Add a pack's tokens.
 
@@ -45,15 +45,16 @@ class Importance:
             weights: (H, t, n) attention on the keys.
             output: (H, t, d_head) of the attention.
             attended: (t, d), W_o's output.
-            h: (t, d) stream before the attention.
-            r: (t, d) stream after it.
+            streams: (t, d) before and after the attention.
+            weight: how much each token counts.
         """
-        self._squares += torch.linalg.vector_norm(weights, dim=1, dtype=torch.float32).square()
-        self._output += output.sum(1)
-        self._rows += len(h)
-        self._attended += attended.float().square().sum()
-        self._moved += (r - h).float().square().sum()
-        self._stream += r.float().square().sum()
+        before, after = (stream.float() for stream in streams)
+        self._squares += weight * torch.linalg.vector_norm(weights, dim=1).float().square()
+        self._output += weight * output.sum(1)
+        self._rows += weight * len(before)
+        self._attended += weight * attended.float().square().sum()
+        self._moved += weight * (after - before).square().sum()
+        self._stream += weight * after.square().sum()
 
     def result(self) -> torch.Tensor:
         """(H_kv, n), a group's heads pooled; 0.1: without it a tenth of the stream would differ."""

@@ -82,6 +82,7 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
     gram = torch.zeros(heads, m, m, device=kept.keys.device)
     rhs = torch.zeros(heads, m, device=kept.keys.device)
     for i in _sample(walker.packs):
+        weight = walker.packs[i].weight
         x = walker.attended(i)
         whole = walker.logits(block, i, x, context).logsumexp(-1)
         whole = whole.clamp_min(torch.finfo(whole.dtype).min)  # no key within the window
@@ -89,8 +90,8 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
         share = torch.sigmoid(whole - own)
         rows = (walker.logits(block, i, x, kept) - whole[..., None]).exp_() * share[..., None]
         rows = threshold(rows.float(), LEAST_WEIGHT, 0.0).view(heads, -1, m)
-        gram += rows.transpose(1, 2) @ rows
-        rhs += (rows * share.float().view(heads, -1, 1)).sum(1)
+        gram += weight * rows.transpose(1, 2) @ rows
+        rhs += weight * (rows * share.float().view(heads, -1, 1)).sum(1)
     ridge = MASS_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
     gram.diagonal(dim1=1, dim2=2).add_(ridge)
     return nonnegative(gram, rhs + ridge).clamp_min(LEAST_MASS).log()
@@ -123,8 +124,8 @@ def _values(walker: Walker, block: Block, teacher: Teacher, kept: Before) -> tor
         wanted = teacher.output[i].view(len(pack.tokens), -1, width).transpose(0, 1)
         missing = (wanted - attention.output).float().reshape(heads, -1, width)
         rows = attention.weights.float().reshape(heads, -1, m)
-        gram += rows.transpose(1, 2) @ rows
-        rhs += rows.transpose(1, 2) @ missing
+        gram += pack.weight * rows.transpose(1, 2) @ rows
+        rhs += pack.weight * rows.transpose(1, 2) @ missing
     ridge = VALUE_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
     gram.diagonal(dim1=1, dim2=2).add_(ridge)
     change = torch.cholesky_solve(rhs, torch.linalg.cholesky(gram))

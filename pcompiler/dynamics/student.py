@@ -108,12 +108,12 @@ class Student:
         return self.features[i], missing, self._weights(i, wanted)
 
     def _weights(self, i: int, wanted: torch.Tensor) -> torch.Tensor:
-        """(t,) 1/‖y_C‖²; 0 where the teacher has no such token, or the student its sink."""
+        """(t,) w/‖y_C‖²; 0 where the teacher has no such token, or the student its sink."""
         pack = self.walker.packs[i]
         counts = pack.twin >= 0
         if self.choose is None:
             counts = counts & (pack.offset >= SINK_TOKENS)
-        return wanted.float().square().sum(-1).reciprocal() * counts.to(wanted.device)
+        return pack.weight / wanted.float().square().sum(-1) * counts.to(wanted.device)
 
     def prefix(self) -> Prefix:
         """The student as it runs."""

@@ -24,6 +24,13 @@ _FORMS = (
     *("What do I need to know about {}?", "Is there anything special about {}?"),
     *("How does it work with {}?", "Who handles {}?", "Do you have {}?", "Is it true that {}?"),
 )
+_CLOZE_SHARE = 0.4  # of the questions: a passage's own words, with one thing asked for
+_CLOZE_WORDS = 12
+_GAPS = (
+    (re.compile(r"\b(?:1\d|20)\d\d\b"), ("which year",)),
+    (re.compile(r"[€$£]?\d(?:[\d.,:/-]*\d)?"), ("how many", "how much", "what number")),
+    (re.compile(r"(?<=[a-z,] )[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)*"), ("who", "what", "which one")),
+)
 _STOP_WORDS = frozenset(
     """
     a about all also an and any are as at be been before but by can could did do does down during
@@ -56,9 +63,26 @@ def questions(about: Sequence[str], count: int, seed: int) -> list[str]:
     found: dict[str, None] = {}  # a set that keeps its order
     for _ in range(_rounds(count, len(turn))):
         for i in turn:
-            question = pick.choice(_FORMS).format(pick.choice(phrases[i]))
+            question = _cloze(about[i], pick) if pick.random() < _CLOZE_SHARE else None
+            question = question or pick.choice(_FORMS).format(pick.choice(phrases[i]))
             found[question[0].upper() + question[1:]] = None
     return list(found)[:count]
+
+
+def _cloze(passage: str, pick: random.Random) -> str | None:
+    """Some words of a passage, a number, name or other word asked for; none: it is too short."""
+    gaps = [(gap, asked) for pattern, asked in _GAPS for gap in pattern.finditer(passage)]
+    content = (word for word in _WORD.finditer(passage) if word[0].lower() not in _STOP_WORDS)
+    gaps = gaps or [(word, ("what",)) for word in content]
+    if not gaps:
+        return None
+    gap, asked = pick.choice(gaps)
+    before, after = passage[: gap.start()].split(), passage[gap.end() :].split()
+    if len(before) + len(after) < _PHRASE_WORDS:
+        return None
+    before = before[-pick.randint(3, _CLOZE_WORDS - 3) :]
+    words = [*before, pick.choice(asked), *after[: _CLOZE_WORDS - len(before)]]
+    return " ".join(words).strip(_EDGES + " .;:!?") + "?"
 
 
 def _rounds(count: int, passages: int) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcompiler.frontend import parse
 from pcompiler.ir import Prompt
-from pcompiler.passages import Coverage, passages, questions
+from pcompiler.passages import _EDGES, Coverage, _cloze, passages, questions
 
 HANDBOOK = """# Harbour desk
 
@@ -104,3 +105,33 @@ def test_uncovered_are_texts_about_what_no_fitted_one_is_about() -> None:
     assert coverage.uncovered(held_out, ["Do ferries leave on Sunday?"]) == [1]
     assert coverage.uncovered(held_out, ["ferries leave", "dogs", "x"]) == []
     assert coverage.uncovered([], ["dogs"]) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.sampled_from([*STATED, "The Normans came in 1066.", "Who is it, said Anna Lee to Bob?"]),
+    st.integers(0, 99),
+)
+def test_a_cloze_question_asks_for_one_thing_in_the_passages_own_words(
+    passage: str, seed: int
+) -> None:
+    question = _cloze(passage, random.Random(seed))
+    if question is None:
+        assert len(passage.split()) <= 5
+        return
+    asked = ("which year", "how many", "how much", "what number", "who", "which one", "what")
+    gap = next(a for a in asked if f" {a} " in f" {question[:-1]} ")
+    before, after = (part.split() for part in f" {question[:-1]} ".split(f" {gap} ", 1))
+    own = [word.strip(_EDGES + ".;:!?") for word in passage.split()]
+    for side in (before, after):
+        words = [word.strip(_EDGES + ".;:!?") for word in side]
+        assert any(own[i : i + len(words)] == words for i in range(len(own) + 1))
+    assert len(before) + len(after) < len(own) + 1
+
+
+def test_a_cloze_question_does_not_give_the_number_away() -> None:
+    for seed in range(20):
+        question = _cloze("The annual fee for members is 84 EUR.", random.Random(seed))
+        assert question is not None
+        assert "84" not in question
+        assert "annual" in question or "EUR" in question

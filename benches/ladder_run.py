@@ -35,8 +35,8 @@ HEADLINE = (
 )
 FULL = (
     *(Recipe(f, 0) for f in FACTORS),
-    *(Recipe(f, 0, budget="head") for f in FACTORS),
-    *(Recipe(f, 0, matched=False) for f in FACTORS),
+    *(Recipe(f, 0, budget="head") for f in (10.0, 50.0)),
+    *(Recipe(f, 0, matched=False) for f in (10.0, 50.0)),
     *(Recipe(f, rank) for f in FACTORS for rank in (4, 16, 64)),
     *(Recipe(None, rank) for rank in (4, 16, 64, ALL)),
 )
@@ -44,7 +44,6 @@ GRIDS = {"headline": HEADLINE, "full": FULL}
 BYTE_BUDGET = Recipe(50.0, 4)  # also in 8 bit: for the reference's 0.5 MB a context
 PRESSES = ("snapkv", "expected_attention")
 PEER_FACTORS = (10.0,)
-USERS_PROBES = 16  # of a context's fit queries: the rest of the fitting is self-study
 
 
 def measure(
@@ -56,7 +55,7 @@ def measure(
 ) -> Row:
     """All rows of one context."""
     probes = [Probe(query) for query in (*context.held_out, *context.uncovered)]
-    fit = [Probe(query) for query in context.fit[:USERS_PROBES]]
+    fit = [Probe(query) for query in context.fit]
     config = Config(probes=ProbeConfig(fitting=fitting))
     known = Compilation(parse(context.source), model, config, probes, fit)
     start = time.perf_counter()

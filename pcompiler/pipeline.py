@@ -30,6 +30,7 @@ from pcompiler.table import percent
 from pcompiler.targets.base import Built, Compilation, Target
 
 TTFT_ROUNDS = 3
+STAGES = ("probing", "walk", "solving")  # of fitting, as the header tells their times
 
 
 @dataclass(frozen=True)
@@ -168,12 +169,14 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         work.check()
         # What an earlier target has paid for is part of this one's cost as well.
         needed = {"prefill": target.uses_teacher, "probing": target.fits(work.config.targets)}
-        clock.laps["compile_s"] = sum(s for stage, s in known.spent.items() if needed[stage])
+        clock.laps["compile_s"] = sum(s for stage, s in known.spent.items() if needed.get(stage))
         if target.uses_teacher:
             _ = known.teacher
     with clock.lap("measure_s"):
         _ = known.probes  # written by the model, unless the user gave them
     with clock.lap("compile_s"):
+        for stage in STAGES[1:]:
+            known.spent.pop(stage, None)  # another target's
         built = target.build(known)
         raw = tensors.to_bytes(built.tensors)
         body = zstd.compress(raw, work.config.store.zstd_level)
@@ -188,7 +191,8 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         fitting = to_lines(known.fitting) if built.fit else ""
         store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
     ttft_s = time_to_first_token(work, target, store, header.id)
-    header = replace(header, timing={**clock.laps, "ttft_s": ttft_s})
+    stages = {f"{s}_s": known.spent[s] for s in STAGES if built.fit and s in known.spent}
+    header = replace(header, timing={**clock.laps, **stages, "ttft_s": ttft_s})
     store.annotate(header)
     return Compiled(header, False, clock.elapsed())
 

@@ -39,6 +39,7 @@ class Student:
         matched: fit β and values, or keep the chosen keys as they are.
         solve: makes each layer's patch; none: no patch.
         seconds: that this student's own part of the walk took.
+        solving_s: of these, fitting masses and values, and solving for the patch.
     """
 
     walker: Walker
@@ -48,6 +49,7 @@ class Student:
     layers: list[Before] = field(default_factory=list)
     deltas: dict[int, Delta] = field(default_factory=dict)
     seconds: float = 0.0
+    solving_s: float = 0.0
 
     def __post_init__(self) -> None:
         model = self.walker.model
@@ -79,7 +81,9 @@ class Student:
             return keep(context, context.positions[:, :0])
         kept = keep(context, self.choose(layer, teacher.importance))
         if self.matched:
+            start = time.perf_counter()
             kept = match(self.walker, block, teacher, context, kept)
+            self.solving_s += time.perf_counter() - start
         self.layers.append(kept)
         return kept
 
@@ -87,13 +91,16 @@ class Student:
         """Sums over all packs, between attention and MLP, then the solution."""
         if self.solve is None:
             return None
+        start = time.perf_counter()
         card, device = self.walker.model.card, self.walker.model.device.handle
         fitting, validation = (Moments(card.intermediate, card.hidden, device) for _ in range(2))
         for sums, of_validation in ((fitting, False), (validation, True)):
             for some in self._together(of_validation):
                 rows = [self._rows(block, i, teacher) for i in some]
                 sums.add(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
-        return self.solve(layer, fitting, validation)
+        delta = self.solve(layer, fitting, validation)
+        self.solving_s += time.perf_counter() - start
+        return delta
 
     def _together(self, validation: bool) -> Iterator[list[int]]:
         """Numbers of packs whose rows are added to the sums at once: fewer, larger products."""

@@ -37,7 +37,8 @@ class Compilation:
         config: with which settings.
         queries: the user's held-out probes; none: the model writes them.
         fit_queries: the user's probes to fit on, beside those of self-study.
-        spent: seconds of what is made once: prefill, and probing (writing and answering).
+        spent: seconds by stage: of what is made once, prefill and probing (writing and answering);
+            of the last targets, walk and, within it, solving.
     """
 
     prompt: Prompt
@@ -151,7 +152,11 @@ class Compilation:
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.spent[stage] = self.spent.get(stage, 0.0) + time.perf_counter() - start
+        self.spend(stage, time.perf_counter() - start)
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Add to what a stage has taken."""
+        self.spent[stage] = self.spent.get(stage, 0.0) + seconds
 
 
 @dataclass(frozen=True)

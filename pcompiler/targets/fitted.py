@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,6 +79,7 @@ def students_of(
 ) -> list[Student]:
     """The recipes' students after one walk behind the same teacher."""
     model, packs = compilation.model, pack_rows(compilation.rows)
+    start = time.perf_counter()
     teacher = Teacher(model, compilation.teacher, packs)
     common = any(r.factor and _budget(compilation, r) == "global" for r in recipes)
     weights = teacher.record() if common else None
@@ -86,6 +88,9 @@ def students_of(
         for recipe, solver in zip(recipes, solvers, strict=True)
     ]
     walk(model, teacher, students)
+    solving_s = sum(student.solving_s for student in students)
+    compilation.spend("walk", time.perf_counter() - start)
+    compilation.spend("solving", solving_s)
     return students
 
 

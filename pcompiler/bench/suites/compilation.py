@@ -128,6 +128,9 @@ class _Bench:
         share, bound = f.agreement * 100, f.agreement_no_prompt * 100
         return [
             _figure("compile to hybrid 10×, rank 16", timing["compile_s"], "s", "lower"),
+            _figure("… of it probing", timing["probing_s"], "s", "lower"),
+            _figure("… of it the walk", timing["walk_s"], "s", "lower"),
+            _figure("… of the walk solving", timing["solving_s"], "s", "lower"),
             _figure("… agreement", share, "%", "higher", baseline=bound),
             _figure("… KL", f.kl, "nats/token", "lower", baseline=f.kl_no_prompt),
             _figure("… size", done.header.size_bytes, "bytes", "lower"),

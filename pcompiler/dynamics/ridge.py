@@ -16,13 +16,13 @@ from pcompiler.dynamics.lowrank import project
 from pcompiler.dynamics.moments import Moments
 from pcompiler.runtime.patch import Delta
 
-SEARCH_EVERY = 3  # layers; a λ beside the last costs a second solution
-RIDGES = (0.1, 0.3, 1.0, 3.0)
+REST = 2  # layers after a search in vain: a λ beside the last costs a second solution
+RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass
 class Ridge:
-    """Solves layer after layer; λ moves by one place of the grid at most, every so many layers.
+    """Solves layer after layer; λ moves by one place of the grid at most, while it pays.
 
     Attributes:
         ranks: of each layer's patch at most; 0: no patch.
@@ -35,7 +35,7 @@ class Ridge:
     energies: list[torch.Tensor] = field(default_factory=list)
     _at: int = 1
     _towards: int = 1
-    _solved: int = 0
+    _rest: int = 0
 
     def __call__(self, layer: int, fitting: Moments, validation: Moments) -> Delta | None:
         """The delta at the λ with the least validation error; none where that is no gain."""
@@ -59,10 +59,10 @@ class Ridge:
     def _search(
         self, gram: torch.Tensor, rhs: torch.Tensor, fitting: Moments, validation: Moments
     ) -> torch.Tensor:
-        """At the last layer's λ; now and then at one beside it, if that is better."""
+        """At the last layer's λ, or one beside it, if that is better."""
         here = _solve(gram, rhs, self._penalty(gram))
-        self._solved += 1
-        if not validation.weight or self._solved % SEARCH_EVERY != 1:
+        if not validation.weight or self._rest > 0:
+            self._rest -= 1
             return here
         before, beside = self._at, self._at + self._towards
         if not 0 <= beside < len(self.ridges):
@@ -78,6 +78,7 @@ class Ridge:
         if error(there) < error(here):
             return there
         self._at, self._towards = before, -self._towards
+        self._rest = REST
         return here
 
     def _penalty(self, gram: torch.Tensor) -> torch.Tensor:

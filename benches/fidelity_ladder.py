@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # run as a script, from anywhere
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see pcompiler.threads
+
+from pcompiler.threads import patient_threads
+
+patient_threads()  # before torch is imported
 
 from benches.ladder_contexts import LadderContext, contexts
 from benches.ladder_run import GRIDS, measure

@@ -97,13 +97,16 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
     return nonnegative(gram, rhs + ridge).clamp_min(LEAST_MASS).log()
 
 
-def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 300) -> torch.Tensor:
-    """argmin_{w ≥ 0} wᵀGw − 2wᵀr for (b, m, m) G and (b, m) r: FISTA (Beck & Teboulle 2009)."""
+def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 60) -> torch.Tensor:
+    """argmin_{w ≥ 0} wᵀGw − 2wᵀr for (b, m, m) G and (b, m) r: FISTA (Beck & Teboulle 2009).
+
+    From the free solution, cut off at 0, 30 steps come nearer than 300 from ones (SmolLM2, 10×).
+    """
     rate = 1 / torch.linalg.eigvalsh(gram)[..., -1:, None]
     # One step downhill is w − ηGw + ηr; with the two constants made once it is a single product.
     step = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) - rate * gram
     towards = rate * rhs[..., None]
-    w = ahead = torch.ones_like(towards)
+    w = ahead = torch.cholesky_solve(rhs[..., None], torch.linalg.cholesky(gram)).clamp_min_(0)
     t = 1.0
     for _ in range(steps):
         new = torch.baddbmm(towards, step, ahead).clamp_min_(0)

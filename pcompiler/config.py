@@ -154,18 +154,22 @@ class Config:
         parts = {name: _section(sections[name], data[name], name, path) for name in data}
         return cls(**parts)
 
-    def fingerprint(self, of_target: Sequence[str] = ()) -> str:
+    def fingerprint(self, of_target: Sequence[str] = (), *, fitted: bool = True) -> str:
         """Hash of the settings that change an artifact's bytes: not the gates or places.
 
         Args:
             of_target: the fields of [targets] that the artifact's target goes by.
+            fitted: it goes by the fitting probes too.
         """
+        probes = dataclasses.asdict(self.probes)
+        if not fitted:
+            del probes["fitting"]
         chosen = {name: getattr(self.targets, name) for name in of_target}
         relevant = {
             "seed": self.compile.seed,
             # 4 in a file or a call is the 4.0 of the command line.
             "targets": {n: float(v) if isinstance(v, int) else v for n, v in chosen.items()},
-            "probes": dataclasses.asdict(self.probes),
+            "probes": probes,
             "zstd_level": self.store.zstd_level,
         }
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]

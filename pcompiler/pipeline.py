@@ -6,13 +6,13 @@ import hashlib
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 
 from pcompiler import fidelity, targets
+from pcompiler.clock import Clock
 from pcompiler.codec import tensors, zstd
 from pcompiler.config import Config, TargetConfig, check_gates
 from pcompiler.errors import GateMissed, MismatchError, ModelError
@@ -91,8 +91,14 @@ class Work:
         probes = [self.queries, self.fit_queries if target.fits(self.config.targets) else None]
         given = [content_hash(to_lines(some)) if some else "self-study" for some in probes]
         prompt, card = content_hash(self.source), self.model.card
-        settings = self.config.fingerprint(target.settings)
+        settings = self.fingerprint(target)
         return artifact_id(target.name, prompt, card.fingerprint, settings, "+".join(given))
+
+    def fingerprint(self, target: Target) -> str:
+        """Hash of the settings that the target goes by: the same for what compiles alike."""
+        settings = target.resolved(self.config.targets)
+        config = replace(self.config, targets=settings)
+        return config.fingerprint(target.settings, fitted=target.fits(settings))
 
 
 @dataclass(frozen=True)
@@ -260,7 +266,7 @@ def _header(
         target=target.name,
         model_name=work.model.name,
         model=asdict(work.model.card),
-        config=work.config.fingerprint(target.settings),
+        config=work.fingerprint(target),
         prompt_hash=content_hash(work.source),
         probes_hash=content_hash(to_lines(known.probes)),
         probes_from="queries" if work.queries else "self-study",
@@ -277,22 +283,3 @@ def _header(
         tensor_bytes=tensor_bytes,
         fit=fit,
     )
-
-
-class Clock:
-    """Wall seconds by stage; a stage may come back."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self.laps: dict[str, float] = {}
-
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self._start
-
-    @contextmanager
-    def lap(self, name: str) -> Iterator[None]:
-        """Add the time of a ``with`` block to a stage."""
-        start = time.perf_counter()
-        yield
-        self.laps[name] = self.laps.get(name, 0.0) + time.perf_counter() - start

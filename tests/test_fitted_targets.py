@@ -178,9 +178,15 @@ def test_eight_bits_take_little_more_than_half_and_do_little_harm(known: Compila
 
 
 def test_a_patch_stays_within_its_budget_of_bytes(known: Compilation) -> None:
-    for budget in (600, 2000):
-        tensors = build(known, "weights", budget_bytes=budget, strength=1.0).tensors
-        patch = [tensors[f"patch_{part}"] for part in ("a", "b", "bias")]
+    ranks = {}
+    for budget, bits in ((600, 16), (2000, 16), (2000, 8)):
+        settings = {"budget_bytes": budget, "strength": 1.0, "bits": bits}
+        tensors = build(known, "weights", **settings).tensors
+        patch = [
+            t for name, t in tensors.items() if name.startswith("patch_") and "ranks" not in name
+        ]
         assert sum(t.nbytes for t in patch) <= budget
+        ranks[budget, bits] = len(tensors["patch_a"])
+    assert ranks[2000, 8] > 1.5 * ranks[2000, 16]  # half the size, twice the directions
     with pytest.raises(InputError, match="352 or more"):
         build(known, "weights", budget_bytes=300)

@@ -20,6 +20,7 @@ LAYERS = (
         "families",
         "registry",
         "table",
+        "clock",
         "threads",
         "closing",
         "interrupts",

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 
 from pcompiler.errors import DamageError
 
+GROUP = 32  # numbers that share a scale in 8 bit
 _HALF_LIMIT = 60_000.0  # float16 ends at 65,504
 
 
@@ -39,7 +40,17 @@ def to_16_bit(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float16 if fits else torch.bfloat16)
 
 
-def to_int8(tensor: torch.Tensor, group: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+def row_bytes(width: int, bits: int) -> int:
+    """What so many numbers of a tensor's last dimension take in 16 or, scales included, 8 bit."""
+    return 2 * width if bits == 16 else width + 2 * (width // _group(width))
+
+
+def _group(width: int, group: int = GROUP) -> int:
+    """Numbers that share a scale: all of a row where groups do not divide it."""
+    return group if width % group == 0 else width
+
+
+def to_int8(tensor: torch.Tensor, group: int = GROUP) -> tuple[torch.Tensor, torch.Tensor]:
     """Round to 8 bit with one float16 scale for each group of the last dimension.
 
     Args:
@@ -50,7 +61,7 @@ def to_int8(tensor: torch.Tensor, group: int = 32) -> tuple[torch.Tensor, torch.
         int8 (…, d) and scales (…, d/group): the error is at most half a scale.
     """
     width = tensor.shape[-1]
-    group = group if width % group == 0 else width
+    group = _group(width, group)
     parts = tensor.float().reshape(*tensor.shape[:-1], width // group, group)
     # More than float16's rounding takes, for normal numbers and below: 127 scales reach the top.
     scale = (parts.abs().amax(-1) / 127 * (1 + 2**-10) + 2.0**-24).to(torch.float16)

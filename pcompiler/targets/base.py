@@ -186,6 +186,10 @@ class Target(ABC):
     settings: ClassVar[tuple[str, ...]] = ()  # the fields of TargetConfig that it goes by
     uses_teacher: ClassVar[bool] = False  # whether build runs the model over the full prompt
 
+    def resolved(self, settings: TargetConfig) -> TargetConfig:
+        """The settings with the target's own defaults where none were given."""
+        return settings
+
     def fits(self, _settings: TargetConfig) -> bool:
         """Whether ``build`` fits anything on probes with these settings."""
         return False

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pcompiler import progress
+from pcompiler.codec.tensors import row_bytes
 from pcompiler.dynamics import matching
 from pcompiler.dynamics.capture import Pack, Teacher, Walker, pack_rows
 from pcompiler.dynamics.distil import refine
@@ -118,9 +119,10 @@ def _budget(compilation: Compilation, recipe: Recipe) -> str:
 
 
 def _directions(compilation: Compilation, budget: int) -> int:
-    """Rank-1 parts of a patch that fit a budget in 16 bit, beside every layer's bias."""
-    card = compilation.model.card
-    each, biases = 2 * (card.hidden + card.intermediate), 2 * card.hidden * card.layers
+    """Rank-1 parts of a patch that fit a budget as they are stored, beside every layer's bias."""
+    card, bits = compilation.model.card, compilation.config.targets.bits
+    each = sum(row_bytes(width, bits) for width in (card.hidden, card.intermediate))
+    biases = row_bytes(card.hidden, 16) * card.layers
     if budget < biases + each:
         raise InputError(
             f"budget_bytes = {budget} is too small: this model's biases take {biases} and one "

@@ -27,14 +27,19 @@ class Hybrid(Target):
 
     def build(self, compilation: Compilation) -> Built:
         """The cache with its patch; where the patch gains little, the cache alone as well."""
-        settings = compilation.config.targets
-        factor = settings.factor or DEFAULT_FACTOR
+        settings = self.resolved(compilation.config.targets)
+        factor = settings.factor
+        assert factor is not None
         (patched,) = fit(compilation, [Recipe(factor, settings.rank)])
         chosen, notes = best(compilation, patched, replace(patched, patch=None))
         if settings.strength is None and notes["gain"] < DOUBTFUL_GAIN:
             (alone,) = fit(compilation, [Recipe(factor, rank=0)])
             chosen, notes = best(compilation, patched, alone)
         return built(compilation, chosen, {"factor": factor, "rank": settings.rank, **notes})
+
+    def resolved(self, settings: TargetConfig) -> TargetConfig:
+        """10× where no factor was given."""
+        return settings if settings.factor else replace(settings, factor=DEFAULT_FACTOR)
 
     def fits(self, _settings: TargetConfig) -> bool:
         """Whether anything is fitted on probes: always."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
@@ -30,6 +31,10 @@ class KV(Target):
         assert settings.factor is not None
         (prefix,) = fit(compilation, [Recipe(settings.factor, rank=0)])
         return built(compilation, prefix, {"factor": settings.factor})
+
+    def resolved(self, settings: TargetConfig) -> TargetConfig:
+        """No factor where nothing is left out: a factor of 1 is the exact cache."""
+        return settings if self.fits(settings) else replace(settings, factor=None)
 
     def fits(self, _settings: TargetConfig) -> bool:
         """Whether anything is fitted on probes."""

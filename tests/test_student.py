@@ -10,7 +10,7 @@ from conftest import FAMILY_EXTRAS, tiny
 from test_walk import CONTEXT, ROWS, by_runtime, error
 
 from pcompiler.device import pick
-from pcompiler.dynamics import capture
+from pcompiler.dynamics import stream
 from pcompiler.dynamics.capture import ASKED_WEIGHT, Row, Teacher, Walker, pack_rows
 from pcompiler.dynamics.matching import most_important, most_important_of_all
 from pcompiler.dynamics.ridge import Ridge
@@ -115,10 +115,10 @@ def test_streams_in_a_file_are_those_in_memory(
         teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(ROWS))
         student = student_of(model, teacher, 4.0, 4)
         walk(model, teacher, [student])
-        return [stream[i] for stream in (teacher.h, student.walker.h) for i in range(2)]
+        return [h[i] for h in (teacher.h, student.walker.h) for i in range(2)]
 
     in_memory = walked()
-    monkeypatch.setattr(capture, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(stream, "IN_MEMORY_BYTES", 0)
     on_disk = walked()
     assert all(torch.equal(a, b) for a, b in zip(in_memory, on_disk, strict=True))
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import FAMILY_EXTRAS, tiny
 
-from pcompiler.dynamics import capture
+from pcompiler.dynamics import capture, stream
 from pcompiler.dynamics.blocks import Block, embed, rotary
-from pcompiler.dynamics.capture import Pack, Row, Stream, Teacher, pack_rows
+from pcompiler.dynamics.capture import Pack, Row, Teacher, pack_rows
 from pcompiler.dynamics.student import walk
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.packed import PackedRow
@@ -119,11 +119,12 @@ def test_a_stream_in_a_file_leaves_nothing_behind(
 ) -> None:
     folder = tmp_path_factory.mktemp("streams")
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setattr(capture, "IN_MEMORY_BYTES", 0)
-    stream = Stream(model, pack_rows(ROWS), 5)
-    stream[1] = torch.ones(len(pack_rows(ROWS)[1].tokens), 5)
-    assert not stream[0].any()
-    assert float(stream[1].sum()) == stream[1].numel()
+    monkeypatch.setattr(stream, "IN_MEMORY_BYTES", 0)
+    lengths = [len(p.tokens) for p in pack_rows(ROWS)]
+    known = stream.Stream(model.device, lengths, 5)
+    known[1] = torch.ones(lengths[1], 5)
+    assert not known[0].any()
+    assert float(known[1].sum()) == known[1].numel()
     assert list(folder.iterdir()) == []
 
 

@@ -9,7 +9,6 @@ in each layer if it is recorded. So memory does not grow with the number of prob
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,12 +19,12 @@ from torch.nn.functional import threshold
 from pcompiler import progress
 from pcompiler.dynamics.blocks import Attended, Block, embed, rotary
 from pcompiler.dynamics.importance import Importance
+from pcompiler.dynamics.stream import Stream
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.packed import packs
 from pcompiler.runtime.prefix import Prefix
 
 PACK_TOKENS = 256  # at once: enough to be compute-bound; logits over the prefix stay in the cache
-IN_MEMORY_BYTES = 2**25  # of one stream
 ASKED_WEIGHT = 3.0  # of the user's probes: they are like the queries to come
 LEAST_WEIGHT = 1e-12  # of attention: denormals multiply 30 times slower, and are as good as zero
 
@@ -107,36 +106,6 @@ def _pack(rows: Sequence[Row], bare: bool) -> Pack:
     return Pack(tokens, at, ~visible, torch.tensor(twin), rows[0].validation, weight)
 
 
-class Stream:
-    """A (t, width) tensor for each pack, kept in an unlinked file when they are large together.
-
-    Args:
-        model: whose device and dtype they have when read.
-        packs: one tensor for each.
-        width: numbers a token.
-    """
-
-    def __init__(self, model: LanguageModel, packs: Sequence[Pack], width: int) -> None:
-        lengths = [len(p.tokens) for p in packs]
-        self._device = model.device.handle
-        whole = _allocate(sum(lengths), width, model.device.dtype)
-        self._parts = torch.split(whole, lengths)
-
-    def __getitem__(self, pack: int) -> torch.Tensor:
-        return self._parts[pack].to(self._device)
-
-    def __setitem__(self, pack: int, value: torch.Tensor) -> None:
-        self._parts[pack].copy_(value)
-
-
-def _allocate(rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-    if rows * width * dtype.itemsize <= IN_MEMORY_BYTES:
-        return torch.empty(rows, width, dtype=dtype)
-    with tempfile.NamedTemporaryFile(prefix="pcompiler-") as file:  # unlinked, but mapped
-        flat = torch.from_file(file.name, shared=True, size=rows * width, dtype=dtype)
-        return flat.view(rows, width)
-
-
 class Walker:
     """One side of the walk: the packs' residual streams, moved through the blocks in order.
 
@@ -149,9 +118,13 @@ class Walker:
     def __init__(self, model: LanguageModel, packs: Sequence[Pack], start: int) -> None:
         self.model, self.packs, self.start = model, packs, start
         self._attended: Stream | None = None
-        self.h = Stream(model, packs, model.card.hidden)
+        self.h = self.stream(model.card.hidden)
         for i, pack in enumerate(packs):
             self.h[i] = embed(model, pack.tokens)
+
+    def stream(self, width: int) -> Stream:
+        """So many numbers for each of the packs' tokens."""
+        return Stream(self.model.device, [len(pack.tokens) for pack in self.packs], width)
 
     def project(self, block: Block, i: int, h: torch.Tensor) -> Attended:
         """Queries, keys and values of a pack, from its stream h (t, d)."""
@@ -163,7 +136,7 @@ class Walker:
         card = self.model.card
         if self._attended is None:
             width = (card.heads + 2 * card.kv_heads) * card.head_dim
-            self._attended = Stream(self.model, self.packs, width)
+            self._attended = self.stream(width)
         for i in range(len(self.packs)):
             self._attended[i] = self.project(block, i, self.h[i]).flat()
 
@@ -286,8 +259,8 @@ class Teacher(Walker):
             self.h, self.output, self.importance = self._recorded[layer]
             return
         card = self.model.card
-        entered, self.h = self.h, Stream(self.model, self.packs, card.hidden)
-        self.output = Stream(self.model, self.packs, card.heads * card.head_dim)
+        entered, self.h = self.h, self.stream(card.hidden)
+        self.output = self.stream(card.heads * card.head_dim)
         before = self.context(layer)
         importance = Importance(block, before.values, card.heads)
         for i, pack in enumerate(self.packs):

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from pcompiler import progress
 from pcompiler.dynamics.blocks import Block
-from pcompiler.dynamics.capture import Before, Stream, Teacher, Walker
+from pcompiler.dynamics.capture import Before, Teacher, Walker
 from pcompiler.dynamics.matching import keep, match
 from pcompiler.dynamics.moments import Moments
 from pcompiler.model import LanguageModel
@@ -53,9 +53,8 @@ class Student:
 
     def __post_init__(self) -> None:
         model = self.walker.model
-        card, own = model.card, self.walker.packs
-        self.features = Stream(model, own, card.intermediate)
-        self._downed = Stream(model, own, card.hidden)
+        self.features = self.walker.stream(model.card.intermediate)
+        self._downed = self.walker.stream(model.card.hidden)
 
     def advance(self, block: Block, layer: int, teacher: Teacher) -> None:
         """Go through one block, behind the teacher."""

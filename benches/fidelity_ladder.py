@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "benches" / "results" / "ladder")
     parser.add_argument("--only", nargs="+", metavar="CONTEXT", help="these contexts only")
     parser.add_argument("--grid", choices=GRIDS, default="headline")
-    parser.add_argument("--fitting", type=int, default=64, help="self-study probes of a context")
+    parser.add_argument("--fitting", type=int, default=56, help="self-study probes of a context")
     parser.add_argument("--kvpress", type=Path, help="interpreter that has kvpress, for peers")
     parser.add_argument("--quick", action="store_true", help="one context, few probes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")

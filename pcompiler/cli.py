@@ -127,7 +127,9 @@ def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
     names = [*TARGETS, "auto"]
     c.add_argument("--target", choices=names, help=f"{kinds} (default {d.compile.target})")
     c.add_argument("--queries", metavar="FILE", help='held-out probes, JSON lines {"query": "…"}')
-    c.add_argument("--fit-queries", metavar="FILE", help="probes to fit on, beside self-study")
+    c.add_argument(
+        "--fit-queries", metavar="FILE", help="probes to fit on: each counts as three of self-study"
+    )
     _target_options(c)
     c.add_argument("--out", metavar="FILE", help="also write the artifact to a file")
     c.add_argument("--min-agreement", type=float, metavar="A", help="gate: share of tokens, 0..1")

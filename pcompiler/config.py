@@ -82,7 +82,7 @@ class ProbeConfig:
     """What fidelity is measured on, and what patches and caches are fitted on."""
 
     self_study: int = 16  # held-out queries that the model writes when none are given
-    fitting: int = 64  # queries to fit on, beside those that the user gives for it
+    fitting: int = 56  # queries to fit on, beside those that the user gives for it
     query_tokens: int = 48  # at most, for a query that the model writes
     answer_tokens: int = 24  # at most, for the teacher's answer to any query
 

@@ -150,7 +150,6 @@ def test_the_strength_in_the_notes_is_that_of_the_stored_patch(
 ) -> None:
     """Also where a second fit, without a patch, was compared with."""
     monkeypatch.setattr("pcompiler.targets.fitted.STRENGTHS", (0.6,))
-    monkeypatch.setattr("pcompiler.targets.hybrid.DOUBTFUL_GAIN", 2.0)
     monkeypatch.setattr("pcompiler.targets.fitted._better", lambda *_: True)
     built = build(known, "hybrid", factor=30.0, rank=4)
     (whole,) = fit(settled(known, factor=30.0), [Recipe(30.0, 4)])

@@ -15,7 +15,6 @@ from pcompiler.targets.encoding import CACHE, COMPACTED, PATCH, from_tensors
 from pcompiler.targets.fitted import Recipe, best, built, fit
 
 DEFAULT_FACTOR = 10.0
-DOUBTFUL_GAIN = 0.1  # of validation KL: below it, values fitted without a patch may do better
 
 
 class Hybrid(Target):
@@ -26,15 +25,17 @@ class Hybrid(Target):
     uses_teacher = True
 
     def build(self, compilation: Compilation) -> Built:
-        """The cache with its patch; where the patch gains little, the cache alone as well."""
+        """The cache with its patch, or a cache that was fitted without, in the same walk."""
         settings = self.resolved(compilation.config.targets)
         factor = settings.factor
         assert factor is not None
-        (patched,) = fit(compilation, [Recipe(factor, settings.rank)])
-        chosen, notes = best(compilation, patched, replace(patched, patch=None))
-        if settings.strength is None and notes["gain"] < DOUBTFUL_GAIN:
-            (alone,) = fit(compilation, [Recipe(factor, rank=0)])
-            chosen, notes = best(compilation, patched, alone)
+        if settings.strength is None:
+            recipes = [Recipe(factor, settings.rank), Recipe(factor, rank=0)]
+            patched, alone = fit(compilation, recipes)
+        else:
+            (patched,) = fit(compilation, [Recipe(factor, settings.rank)])
+            alone = replace(patched, patch=None)
+        chosen, notes = best(compilation, patched, alone)
         return built(compilation, chosen, {"factor": factor, "rank": settings.rank, **notes})
 
     def resolved(self, settings: TargetConfig) -> TargetConfig:

@@ -13,14 +13,13 @@ import torch
 from conftest import FAMILY_EXTRAS, tiny
 
 import pcompiler
-from pcompiler import fidelity, targets
+from pcompiler import fidelity
 from pcompiler.compiler import Compiler
-from pcompiler.config import Config, TargetConfig
+from pcompiler.config import Config
 from pcompiler.errors import ConfigError, GateMissed, InputError, MismatchError, UserError
 from pcompiler.frontend import parse
 from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
-from pcompiler.pipeline import Work
 from pcompiler.runtime.decode import score
 from pcompiler.runtime.prefix import Prefix, nothing, prefill
 from pcompiler.store.artifact import Artifact
@@ -124,20 +123,6 @@ def test_a_second_compile_is_a_hit_and_says_so(compiler: Compiler) -> None:
     other = compiler.compile(PROMPT, queries=QUERIES[:2])
     assert not other.cached
     assert other.id != first.id
-
-
-def test_what_compiles_alike_has_one_address(model: LanguageModel, config: Config) -> None:
-    """A default that is written out, and probes that nothing is fitted on, change nothing."""
-
-    def address(target: str, fitting: int | None = None, **settings: float) -> str:
-        probes = config.probes if fitting is None else replace(config.probes, fitting=fitting)
-        own = replace(config, probes=probes, targets=TargetConfig(**settings))  # type: ignore[arg-type]
-        return Work(PROMPT, None, model, own).address(targets.get(target))
-
-    assert address("kv") == address("kv", factor=1.0) == address("kv", fitting=3)
-    assert address("kv", factor=4.0) not in (address("kv"), address("kv", fitting=3, factor=4.0))
-    assert address("hybrid") == address("hybrid", factor=10.0)
-    assert address("hybrid") not in (address("hybrid", factor=9.0), address("hybrid", fitting=3))
 
 
 def test_the_same_inputs_give_the_same_bytes(

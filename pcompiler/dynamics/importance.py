@@ -49,7 +49,8 @@ class Importance:
             weight: how much each token counts.
         """
         before, after = (stream.float() for stream in streams)
-        self._squares += weight * torch.linalg.vector_norm(weights, dim=1).float().square()
+        norms = torch.linalg.vector_norm(weights, dim=1, dtype=torch.float32)
+        self._squares += weight * norms.square()
         self._output += weight * output.sum(1)
         self._rows += weight * len(before)
         self._attended += weight * attended.float().square().sum()

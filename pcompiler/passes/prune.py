@@ -1,0 +1,120 @@
+"""Pieces go, lowest rank first, until what is left has just so many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pcompiler.errors import ConfigError
+from pcompiler.ir import Prompt
+from pcompiler.passes.pieces import Pieces
+
+Count = Callable[[Sequence[str]], int]  # the segments' texts → tokens of the whole
+
+_ROUNDS = 8  # of correcting an estimate that is seldom off by more than a few tokens
+_TRIES = 64  # pieces looked at to fill what is left of the budget
+_SLACK = 0.002  # of the budget that may be left unused: filling it costs a count each
+
+
+class Pruner:
+    """One ranked prompt, pruned to any budget; a larger budget keeps all that a smaller one does.
+
+    Args:
+        pieces: of a prompt.
+        rank: (n,) the lowest go first, ∞ stays: see ``rank.order``.
+        sizes: (n,) tokens of each piece, as an estimate: exact but for what a neighbour changes.
+        count: tokens of texts.
+    """
+
+    def __init__(
+        self, pieces: Pieces, rank: np.ndarray, sizes: np.ndarray, count: Count
+    ) -> None:
+        self._pieces, self._sizes, self._count = pieces, sizes, count
+        fixed, free = np.isinf(rank), ~pieces.is_frame
+        self._fixed = int((fixed & free).sum())
+        self._framed = fixed & ~free  # a frame may be protected itself
+        order = np.argsort(-rank, kind="stable")
+        self._order = order[free[order]]
+        self._after = np.cumsum(sizes[self._order])  # tokens up to and with each piece
+
+    def floor(self) -> int:
+        """Tokens of what has to stay."""
+        return self._tokens(self._first(self._fixed))
+
+    def run(self, budget: int) -> np.ndarray:
+        """(n,) the pieces that are kept: what fits the budget, in tokens.
+
+        Raises:
+            ConfigError: what has to stay does not fit.
+        """
+        everything = len(self._order)
+        total = self._tokens(self._first(everything))
+        if total <= budget:
+            return self._first(everything)
+        if (least := self.floor()) > budget:
+            raise ConfigError(
+                f"what has to stay takes {least} tokens, more than the {budget} asked for; "
+                "raise the rate, protect less, or fence less."
+            )
+        fits = self._search(budget, total)
+        return self._filled(self._first(fits), self._order[fits:], budget)
+
+    def _search(self, budget: int, total: int) -> int:
+        """How many pieces of the order fit."""
+        low, high = self._fixed, len(self._order)
+        error = total - float(self._after[-1])
+        for _ in range(_ROUNDS):
+            if high - low <= 1:
+                break
+            guess = int(np.searchsorted(self._after, budget - error, "right"))
+            number = min(max(guess, low + 1), high - 1)
+            found = self._tokens(self._first(number))
+            low, high = (number, high) if found <= budget else (low, number)
+            if 0 <= budget - found <= _SLACK * budget:
+                break
+            error = found - float(self._after[number - 1])
+        return low
+
+    def _filled(self, keep: np.ndarray, rest: np.ndarray, budget: int) -> np.ndarray:
+        """Add the best of the rest that still fit: words of the sentence that did not fit whole."""
+        left = budget - self._tokens(keep)
+        for piece in rest[:_TRIES]:
+            if left <= _SLACK * budget:
+                break
+            if self._sizes[piece] <= left + 1:
+                more = keep.copy()
+                more[piece] = True
+                now = budget - self._tokens(self._framing(more))
+                if 0 <= now < left:
+                    keep, left = more, now
+        return keep
+
+    def _first(self, number: int) -> np.ndarray:
+        """(n,) the first pieces of the order, with what frames them."""
+        keep = self._framed.copy()
+        keep[self._order[:number]] = True
+        return self._framing(keep)
+
+    def _framing(self, keep: np.ndarray) -> np.ndarray:
+        for frame in self._pieces.frames:
+            if not keep[frame.piece] and keep[frame.first : frame.last].any():
+                keep[frame.piece] = True
+        return keep
+
+    def _tokens(self, keep: np.ndarray) -> int:
+        return self._count(self._pieces.texts(keep))
+
+    def prompt(self, keep: np.ndarray) -> Prompt:
+        """What is left of the prompt with some pieces kept."""
+        return self._pieces.prompt.with_texts(self._pieces.texts(keep))
+
+    def strays(self, keep: np.ndarray) -> float:
+        """Tokens of protected spans of whose sentences nothing else is kept."""
+        pieces = self._pieces
+        words = ~pieces.protected & ~pieces.is_frame
+        count = int(pieces.sentence.max(initial=-1)) + 1
+        had = np.bincount(pieces.sentence, words, count)
+        has = np.bincount(pieces.sentence, words & keep, count)
+        stray = pieces.protected & ((had > 0) & (has == 0))[pieces.sentence]
+        return float(self._sizes[stray].sum())

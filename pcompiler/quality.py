@@ -54,15 +54,16 @@ def measure(model: LanguageModel, encoder: Encoder, original: str, text: str) ->
     """
     if not original:
         raise InputError("the original is empty: nothing can be compared with it.")
-    before, after = (_ids(model, t) for t in (original, text))
+    ids = [_ids(model, t) for t in (original, text)]
+    counts = [len(_ids(model, t, whole=False)) for t in (original, text)]
     known = min(encoder.known([original, text]))
     return TextQuality(
-        saved_tokens=1 - len(after) / len(before),
+        saved_tokens=1 - counts[1] / counts[0],
         saved_bytes=1 - _bytes(text) / _bytes(original),
         bleu=bleu(original, text),
         cosine=cosine(encoder, original, text) if known >= LEAST_KNOWN else None,
         perplexity_loss=(
-            perplexity_loss(model, original, text) if min(len(before), len(after)) > 1 else None
+            perplexity_loss(model, original, text) if min(map(len, ids)) > 1 else None
         ),
         identical=original == text,
     )
@@ -85,7 +86,7 @@ def bleu(original: str, text: str) -> float:
         ConfigError: sacrebleu is not installed.
     """
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError as e:
         raise ConfigError(
             "BLEU needs sacrebleu, which is not installed; "
@@ -111,7 +112,7 @@ def cosine(encoder: Encoder, original: str, text: str) -> float:
 
 
 def perplexity(model: LanguageModel, text: str) -> float:
-    """exp of the mean surprise of a text's tokens, in nats, to the model that has read the rest.
+    """How surprised the model is by a text: exp of the mean nats of a token, given those before.
 
     The text is read as it stands, without a chat template. Its first token only is context,
     unless the tokenizer puts one of its own before it. Past the model's window, each token has at
@@ -175,8 +176,11 @@ def _surprise(model: LanguageModel, ids: list[int], fresh: int) -> float:
     return nats
 
 
-def _ids(model: LanguageModel, text: str) -> list[int]:
-    ids: list[int] = model.tokenizer.encode(text)
+def _ids(model: LanguageModel, text: str, whole: bool = True) -> list[int]:
+    """Tokens, with those that the tokenizer itself puts around a whole text."""
+    # Half a surrogate pair is a legal str that tokenizers cannot take.
+    clean = text.encode("utf-8", "replace").decode()
+    ids: list[int] = model.tokenizer.encode(clean, add_special_tokens=whole, verbose=False)
     return ids
 
 

@@ -1,8 +1,9 @@
 """Texts that say what an earlier text said: nearly in the same words, or in others.
 
 Linear in practice (20,000 sentences of prose: under a second), quadratic at worst, on texts that
-are all made of the same few words. Neither function knows what a number or a "not" means, and "within 5 days" is nearly "within 6
-days": the caller's ``allow`` refuses pairs that differ in what counts.
+are all made of the same few words. Neither function knows what a number or a "not" means, and
+"within 5 days" is nearly "within 6 days": the caller's ``allow`` refuses pairs that differ in
+what counts.
 """
 
 from __future__ import annotations

@@ -145,10 +145,11 @@ def perplexity_loss(model: LanguageModel, original: str, text: str) -> float:
         perplexity(text) / perplexity(original) - 1; 0 for identical texts.
 
     Raises:
-        InputError: one of them has fewer than two tokens.
+        InputError: they differ, and one of them has fewer than two tokens.
     """
-    before = perplexity(model, original)
-    return 0.0 if original == text else perplexity(model, text) / before - 1
+    if original == text:
+        return 0.0
+    return perplexity(model, text) / perplexity(model, original) - 1
 
 
 def _windows(tokens: int, window: int) -> Iterator[tuple[int, int, int]]:

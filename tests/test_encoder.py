@@ -139,6 +139,12 @@ def test_texts_with_unknown_tokens_are_never_semantic_duplicates(tiny: Encoder) 
     assert semantic_duplicates(["", "", "abc", "abc"], tiny) == [None, None, None, 2]
 
 
+def test_texts_that_differ_past_the_window_are_never_semantic_duplicates(tiny: Encoder) -> None:
+    alike = ["a b c d e f g h i j k l m n " + end for end in ("o p q r s t", "u v w x y z")]
+    assert torch.equal(*tiny.encode(alike))
+    assert semantic_duplicates(alike, tiny) == [None, None]
+
+
 def test_semantic_duplicates_ask_before_they_take_and_follow_to_the_first(tiny: Encoder) -> None:
     every = ["abc", "abc abc", "abc abc"]  # other words to hashing, near to the encoder
     assert near_duplicates(every) == [None, None, 1]

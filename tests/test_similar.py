@@ -86,6 +86,18 @@ def test_a_refused_pair_stays_and_can_be_repeated_itself() -> None:
     assert near_duplicates([five, six, six], allow=same_numbers) == [None, None, 1]
 
 
+def test_a_long_table_of_like_rows_asks_about_few_pairs_of_each() -> None:
+    rows = [f"{RULE}: row {i} of the table" for i in range(400)]
+    asked = []
+
+    def never(one: str, other: str) -> bool:
+        asked.append((one, other))
+        return False
+
+    assert near_duplicates(rows, allow=never) == [None] * 400
+    assert len(asked) < 400 * 100
+
+
 @pytest.mark.parametrize(
     ("text", "other"),
     [

@@ -3,7 +3,7 @@
 Sentence-BERT (arXiv 1908.10084): a BERT whose last hidden states are averaged over the tokens and
 normalised, so that the dot product of two texts is their cosine. It was trained on English. Most
 Chinese characters, all of Thai and most emoji are one unknown token to it, so that unrelated texts
-of as many of them have a cosine of 1: ask ``known`` before a cosine decides anything.
+of as many of them have a cosine of 1: ask ``reads`` or ``known`` before a cosine decides anything.
 """
 
 from __future__ import annotations
@@ -130,6 +130,11 @@ class Encoder:
         """
         (ids,) = self._ids([text])
         return normalize(self._vectors(list(_windows(ids, self.window - 2)), batch).sum(0), dim=0)
+
+    def reads(self, texts: Sequence[str]) -> list[bool]:
+        """Whether ``encode`` sees all of a text: it fits the window, each token has a meaning."""
+        unknown, room = self._special("[UNK]"), self.window - 2
+        return [len(ids) <= room and unknown not in ids for ids in self._ids(texts)]
 
     def known(self, texts: Sequence[str]) -> list[float]:
         """Of each text the share of its tokens that the encoder has a meaning for; empty: 1."""

@@ -8,6 +8,7 @@ what counts.
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 import unicodedata
@@ -33,6 +34,7 @@ _SOFT = r"\s.,;:!?…'\"“”„‘’«»()\[\]{}*`|~_、。，；：！？「
 _WORD = re.compile(f"[{_UNSPACED}]|[^{_SOFT}{_UNSPACED}]+")
 _LONG_WORD = 24  # characters; beyond it, a text without spaces, an address, a blob
 _PIECE = 5  # characters; with its neighbour six, so few that one typing error costs little
+_ASKED = 100  # pairs at most that ``allow`` sees of a text: tables have thousands of like rows
 _BLOCK = 256  # texts compared with all earlier ones at a time
 
 
@@ -53,8 +55,8 @@ def near_duplicates(
     Args:
         texts: any number of them.
         threshold: least similarity, above 0 and at most 1.
-        allow: asked about each pair that is similar enough; a text all of whose pairs are refused
-            stays.
+        allow: asked about pairs that are similar enough, the 100 most similar at most; a text
+            all of whose pairs are refused stays.
 
     Raises:
         InputError: one string instead of several, or a threshold outside its range.
@@ -86,12 +88,12 @@ def semantic_duplicates(
     """What ``near_duplicates`` finds, and among the rest texts that say the same in other words.
 
     Similar is, for the rest, a cosine of embeddings of at least the threshold; what nearly repeats
-    such a text, in words, goes with it. Texts with a token
-    that the encoder has no meaning for are not compared: to it, two sentences of as many unknown
-    characters are the same. O(n²) for n texts that are left.
+    such a text, in words, goes with it. Texts that the encoder does not see all of are left out:
+    those past its window, and those with a token that it has no meaning for. To it, two Chinese
+    sentences of one length are the same. O(n²) for n texts that are left.
 
     Args:
-        texts: any number of them; a sentence or a few each, as the encoder reads one window.
+        texts: any number of them, a sentence or a few each.
         encoder: the sentence encoder.
         threshold: least cosine, above 0 and at most 1.
         allow: as in ``near_duplicates``; "never" and "always" are near each other by cosine, too.
@@ -101,14 +103,11 @@ def semantic_duplicates(
     """
     _check(texts, threshold)
     repeats = near_duplicates(texts, allow=allow)
-    known = encoder.known(texts)
-    left = [i for i, j in enumerate(repeats) if j is None and known[i] == 1]
+    read = encoder.reads(texts)
+    left = [i for i, j in enumerate(repeats) if j is None and read[i]]
     vectors = encoder.encode([texts[i] for i in left])
-    near: defaultdict[int, list[tuple[float, int]]] = defaultdict(list)
-    for later, earlier, cosine in _near_pairs(vectors, threshold):
-        near[left[later]].append((cosine, left[earlier]))
-    for i in left:
-        staying = [(cosine, j) for cosine, j in near[i] if repeats[j] is None]
+    for i, near in zip(left, _near(vectors, threshold), strict=True):
+        staying = [(cosine, left[k]) for cosine, k in near if repeats[left[k]] is None]
         repeats[i] = _best(texts, i, staying, allow)
     return [_followed(texts, repeats, i, allow) for i in range(len(texts))]
 
@@ -135,7 +134,7 @@ def _best(
     texts: Sequence[str], i: int, similar: Iterable[tuple[float, int]], allow: Allow | None
 ) -> int | None:
     """The most similar allowed text; of equally similar ones the first."""
-    for _, j in sorted(similar, key=lambda pair: (-pair[0], pair[1])):
+    for _, j in heapq.nsmallest(_ASKED, similar, key=lambda pair: (-pair[0], pair[1])):
         if allow is None or allow(texts[j], texts[i]):
             return j
     return None
@@ -179,11 +178,12 @@ def _jaccard(a: frozenset[int], b: frozenset[int], threshold: float) -> float:
     return shared / (len(a) + len(b) - shared)
 
 
-def _near_pairs(vectors: torch.Tensor, threshold: float) -> Iterator[tuple[int, int, float]]:
-    """(later, earlier, cosine) of (n, d) unit vectors; memory is linear in n."""
+def _near(vectors: torch.Tensor, threshold: float) -> Iterator[list[tuple[float, int]]]:
+    """Of each of (n, d) unit vectors the earlier ones that are near: (cosine, index)."""
     for start in range(0, len(vectors), _BLOCK):
         block = vectors[start : start + _BLOCK]
-        # float32 may put the cosine of equal vectors below 1.
-        near = (block @ vectors[: start + _BLOCK].T).clamp(max=1.0).tril(start - 1)
-        for row, earlier in (near >= threshold - 1e-6).nonzero().tolist():
-            yield start + row, earlier, float(near[row, earlier])
+        # float32 may put the cosine of equal vectors beside 1.
+        cosines = (block @ vectors[: start + _BLOCK].T).clamp(max=1.0)
+        for row, values in enumerate(cosines):
+            earlier = (values[: start + row] >= threshold - 1e-6).nonzero()[:, 0]
+            yield list(zip(values[earlier].tolist(), earlier.tolist(), strict=True))

@@ -88,7 +88,7 @@ class Work:
 
     def address(self, target: Target) -> str:
         """The id that this compiles to; costs hashing only."""
-        probes = [self.queries, self.fit_queries if target.fits(self.config.targets) else None]
+        probes = [self.queries, self.fit_queries if target.asks(self.config.targets) else None]
         given = [content_hash(to_lines(some)) if some else "self-study" for some in probes]
         prompt, card = content_hash(self.source), self.model.card
         settings = self.fingerprint(target)
@@ -166,6 +166,7 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     """
     clock = Clock()
     target = _target(target_name, work.model)
+    settings = work.config.targets
     hit = store.find(work.address(target))
     if hit is not None:
         gates.check(hit.fidelity)
@@ -174,9 +175,9 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     with clock.lap("compile_s"):
         work.check()
         # What an earlier target has paid for is part of this one's cost as well.
-        needed = {"prefill": target.uses_teacher, "probing": target.fits(work.config.targets)}
+        needed = {"prefill": target.uses_teacher(settings), "probing": target.fits(settings)}
         clock.laps["compile_s"] = sum(s for stage, s in known.spent.items() if needed.get(stage))
-        if target.uses_teacher:
+        if target.uses_teacher(settings):
             _ = known.teacher
     with clock.lap("measure_s"):
         _ = known.probes  # written by the model, unless the user gave them
@@ -189,15 +190,15 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     with clock.lap("measure_s"):
         stored = tensors.from_bytes(zstd.decompress(body, len(raw)))
         student = target.attach(work.model, stored)
-        apart = work.uncovered if built.fit else ()
+        apart = work.uncovered if target.fits(settings) else ()
         measured = fidelity.measure(work.model, student, work.reference, apart)
     gates.check(measured, len(body))
     with clock.lap("compile_s"):
         header = _header(work, target, built, measured, body, len(raw))
-        fitting = to_lines(known.fitting) if built.fit else ""
+        fitting = to_lines(known.fitting) if target.fits(settings) else ""
         store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
     ttft_s = time_to_first_token(work, target, store, header.id)
-    stages = {f"{s}_s": known.spent[s] for s in STAGES if built.fit and s in known.spent}
+    stages = {f"{s}_s": known.spent[s] for s in STAGES if target.fits(settings) and s in known.spent}
     header = replace(header, timing={**clock.laps, **stages, "ttft_s": ttft_s})
     store.annotate(header)
     return Compiled(header, False, clock.elapsed())
@@ -259,7 +260,7 @@ def _header(
     known = work.compilation
     lead = known.template.lead() if built.kept_tokens == 0 else ""
     fit = built.fit
-    if fit:
+    if target.fits(work.config.targets):
         fit = fit | {"probes_hash": content_hash(to_lines(known.fitting))}
     return Header(
         id=work.address(target),

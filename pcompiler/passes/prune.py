@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pcompiler.errors import ConfigError
+from pcompiler.errors import BudgetError
 from pcompiler.ir import Prompt
 from pcompiler.passes.pieces import Pieces
 
@@ -46,14 +46,14 @@ class Pruner:
         """(n,) the pieces that are kept: what fits the budget, in tokens.
 
         Raises:
-            ConfigError: what has to stay does not fit.
+            BudgetError: what has to stay does not fit.
         """
         everything = len(self._order)
         total = self._tokens(self._first(everything))
         if total <= budget:
             return self._first(everything)
         if (least := self.floor()) > budget:
-            raise ConfigError(
+            raise BudgetError(
                 f"what has to stay takes {least} tokens, more than the {budget} asked for; "
                 "raise the rate, protect less, or fence less."
             )

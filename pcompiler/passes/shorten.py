@@ -100,7 +100,7 @@ class Shortener:
         """At most so many tokens.
 
         Raises:
-            ConfigError: what has to stay does not fit.
+            BudgetError: what has to stay does not fit.
         """
         for classes in self._settings.choices:
             pruner = self._pruner(classes)

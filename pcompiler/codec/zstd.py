@@ -83,11 +83,17 @@ class Codec:
                 or content that fails its checksum.
             MismatchError: it was compressed with another dictionary than this codec's.
         """
-        claimed = _check(frame, max_bytes, self.dictionary)
+        contexts = self._contexts
         try:
+            claims = zstandard.get_frame_parameters(frame)
+            plain = claims.has_checksum and claims.dict_id == contexts.dictionary_id
+            claimed = claims.content_size
+            if not (plain and 0 < claimed <= max_bytes and claimed <= SLACK_BYTES):
+                _check(frame, claims, max_bytes, contexts.dictionary_id)
             if not claimed:
-                return _empty(self._contexts.decompressor, frame)
-            return self._contexts.decompressor.decompress(frame, allow_extra_data=False)
+                return _empty(contexts.decompressor, frame)
+            # By position, since names cost a small record as much again: no bytes may follow.
+            return contexts.decompressor.decompress(frame, 0, False, False)
         except zstandard.ZstdError as e:
             raise DamageError(f"a compressed part is damaged: {e}.") from None
 
@@ -128,6 +134,7 @@ class _Contexts(threading.local):
     def __init__(self, codec: Codec) -> None:
         self.single = _compressor(codec, 0)
         self.compressor = self.single if codec.workers == 1 else _compressor(codec, codec.workers)
+        self.dictionary_id = codec.dictionary.id if codec.dictionary else 0
         known = codec.dictionary.loaded() if codec.dictionary else None
         self.decompressor = zstandard.ZstdDecompressor(
             dict_data=known, max_window_size=2**WINDOW_LOG
@@ -146,6 +153,7 @@ def _compressor(codec: Codec, workers: int) -> zstandard.ZstdCompressor:
         window_log=WINDOW_LOG,
         write_checksum=True,
         write_content_size=True,
+        write_dict_id=True,
         threads=workers,
     )
     return zstandard.ZstdCompressor(dict_data=known, compression_params=params)
@@ -159,26 +167,23 @@ def dictionary_id(frame: bytes) -> int:
         raise DamageError(f"a compressed part is damaged: {e}.") from None
 
 
-def _check(frame: bytes, max_bytes: int, dictionary: Dictionary | None) -> int:
-    """The content size that a frame claims, in bytes, if it can be true and is allowed."""
-    try:
-        claims = zstandard.get_frame_parameters(frame)
-    except zstandard.ZstdError as e:
-        raise DamageError(f"a compressed part is damaged: {e}.") from None
+def _check(
+    frame: bytes, claims: zstandard.FrameParameters, max_bytes: int, dictionary_id: int
+) -> None:
+    """Refuse a frame whose claims cannot be true, or are not allowed."""
     claimed = claims.content_size
     if claimed == zstandard.CONTENTSIZE_UNKNOWN or not claims.has_checksum:
         raise DamageError("a compressed part has no content size or no checksum; refused.")
     if claimed > max_bytes:
         raise DamageError(f"a compressed part claims {claimed} bytes; {max_bytes} are allowed.")
-    have = dictionary.id if dictionary else 0
-    if claims.dict_id not in (0, have):
+    if claims.dict_id not in (0, dictionary_id):
         raise MismatchError(
             f"a compressed part needs dictionary {claims.dict_id}; "
-            f"{f'dictionary {have}' if have else 'none'} is at hand. Read it with its own."
+            f"{f'dictionary {dictionary_id}' if dictionary_id else 'none'} is at hand. "
+            "Read it with its own."
         )
     if not claimed or claimed > SLACK_BYTES:
         _check_blocks(frame, claimed)
-    return claimed
 
 
 def _check_blocks(frame: bytes, claimed: int) -> None:

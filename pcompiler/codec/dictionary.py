@@ -21,10 +21,9 @@ from datetime import datetime, timezone
 import zstandard
 
 from pcompiler.codec.zstd import Codec
-from pcompiler.errors import ConfigError, DamageError, InputError
+from pcompiler.config import MAX_DICTIONARY_BYTES, MIN_DICTIONARY_BYTES, StoreConfig
+from pcompiler.errors import DamageError, InputError
 
-MIN_BYTES, MAX_BYTES = 256, 2**20
-DEFAULT_BYTES = 112_640
 MIN_SAMPLES = 10  # so that one can be held out
 MAX_CORPUS_BYTES = 2**25  # learnt from in two seconds; more adds next to nothing
 _PIECE_BYTES = 4096  # zstd counts in how many samples a phrase occurs: long ones are cut
@@ -34,6 +33,7 @@ _KNOWN = ("name", "version", "created", "samples", "corpus")
 _MAGIC, _ZSTD_MAGIC = b"PCDICT\0\1", b"\x37\xa4\x30\xec"
 _FIXED, _ID = struct.Struct("<8sI"), struct.Struct("<4sI")
 _DIGEST_BYTES = 32
+_FIRST_ID = 32_768  # those below, and from 2^31 on, are for dictionaries that all the world has
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Dictionary:
     """A dictionary in zstd's own form, and where it comes from.
 
     Attributes:
-        id: zstd's number for it, from its content; every frame names the one that it needs.
+        id: from a hash of the rest of it; every frame names the one that it needs.
         data: 256 bytes to 1 MiB.
         name: what the user calls it.
         version: counts the dictionaries of this name, from 1.
@@ -62,9 +62,10 @@ class Dictionary:
     corpus: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        if not MIN_BYTES <= len(self.data) <= MAX_BYTES:
+        if not MIN_DICTIONARY_BYTES <= len(self.data) <= MAX_DICTIONARY_BYTES:
             raise DamageError(
-                f"a dictionary of {len(self.data)} bytes; {MIN_BYTES} to {MAX_BYTES} are allowed."
+                f"a dictionary of {len(self.data)} bytes; it has {MIN_DICTIONARY_BYTES} to "
+                f"{MAX_DICTIONARY_BYTES}."
             )
         magic, number = _ID.unpack_from(self.data)
         if magic != _ZSTD_MAGIC or not number or number != self.id:
@@ -107,22 +108,29 @@ class Dictionary:
 
 @dataclass(frozen=True)
 class Saving:
-    """What samples that a dictionary has not seen take, each in a frame of its own; in bytes."""
+    """What samples that a dictionary has not seen take, each in a frame of its own.
+
+    Attributes:
+        samples: how many.
+        plain_bytes: as they are.
+        zstd_bytes: compressed without the dictionary.
+        dictionary_bytes: compressed with it.
+    """
 
     samples: int
-    plain: int
-    without: int
-    with_: int
+    plain_bytes: int
+    zstd_bytes: int
+    dictionary_bytes: int
 
     @property
-    def gained(self) -> float:
-        """1 − compressed with the dictionary / compressed without it."""
-        return 1 - self.with_ / self.without
+    def saved(self) -> float:
+        """1 − bytes with the dictionary / bytes of zstd alone; below 0, it does harm."""
+        return 1 - self.dictionary_bytes / self.zstd_bytes
 
 
 def train(
     samples: Iterable[bytes],
-    size_bytes: int = DEFAULT_BYTES,
+    size_bytes: int = StoreConfig.dictionary_bytes,
     *,
     name: str = "default",
     version: int = 1,
@@ -141,11 +149,7 @@ def train(
         ConfigError: a size out of range.
         InputError: too few samples, or too short or too unlike ones.
     """
-    if not MIN_BYTES <= size_bytes <= MAX_BYTES:
-        raise ConfigError(
-            f"size = {size_bytes} is out of range; a dictionary has {MIN_BYTES} to {MAX_BYTES} "
-            "bytes."
-        )
+    StoreConfig(dictionary_bytes=size_bytes)  # refuses what is out of range
     used = _within(distinct(samples))
     pieces = [s[i : i + _PIECE_BYTES] for s in used for i in range(0, len(s), _PIECE_BYTES)]
     pieces = [piece for piece in pieces if len(piece) >= _MIN_PIECE_BYTES]
@@ -157,8 +161,9 @@ def train(
             "bytes each."
         )
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    number = _ID.unpack_from(data)[1]
-    return Dictionary(number, data, name, version, created, len(used), _hash(used))
+    return Dictionary(
+        _ID.unpack_from(data)[1], data, name, version, created, len(used), _hash(used)
+    )
 
 
 def distinct(samples: Iterable[bytes]) -> list[bytes]:
@@ -204,7 +209,14 @@ def _learn(pieces: Sequence[bytes], size_bytes: int, level: int) -> bytes | None
         data = zstandard.train_dictionary(size_bytes, [*pieces], level=level).as_bytes()
     except zstandard.ZstdError:  # "Src size is incorrect", whatever is amiss
         return None
-    return data if len(data) >= MIN_BYTES else None
+    return _numbered(data) if len(data) >= MIN_DICTIONARY_BYTES else None
+
+
+def _numbered(data: bytes) -> bytes:
+    """With an id of all of it: zstd's own says nothing of the tables, which its level changes."""
+    rest = data[_ID.size :]
+    digest = int.from_bytes(hashlib.sha256(rest).digest()[:8], "little")
+    return _ID.pack(_ZSTD_MAGIC, _FIRST_ID + digest % (2**31 - _FIRST_ID)) + rest
 
 
 def _hash(samples: Sequence[bytes]) -> str:

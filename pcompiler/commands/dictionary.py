@@ -13,6 +13,7 @@ from pcompiler.codec.dictionary import Dictionary, Saving
 from pcompiler.commands import options, output
 from pcompiler.errors import InputError
 from pcompiler.frontend.parse import MAX_BYTES as MAX_FILE_BYTES
+from pcompiler.progress import waiting
 from pcompiler.store.db import Store, holds_store
 from pcompiler.store.texts import LEVEL
 from pcompiler.table import nbytes, percent, render
@@ -33,10 +34,10 @@ def train(args: argparse.Namespace) -> int:
         found = _files(args.sources) if args.sources else (t.encode() for t in store.texts())
         fitted, held_out = codec.hold_out(_at_most(found))
         version = 1 + max((d.version for d, _ in store.dictionaries() if d.name == name), default=0)
-        learnt = codec.train(
-            fitted, config.store.dictionary_bytes, name=name, version=version, level=LEVEL
-        )
-        saving = codec.measure(held_out, learnt, LEVEL)
+        size = config.store.dictionary_bytes
+        with waiting(f"learning from {len(fitted)} samples"):
+            learnt = codec.train(fitted, size, name=name, version=version, level=LEVEL)
+            saving = codec.measure(held_out, learnt, LEVEL)
         if saving.saved <= 0:
             raise InputError(
                 f"nothing is gained: {saving.samples} held-out samples take {saving.zstd_bytes} "

@@ -44,7 +44,8 @@ def to_planes(tensors: dict[str, torch.Tensor]) -> bytes:
 
 def from_planes(data: bytes) -> dict[str, torch.Tensor]:
     """Undo ``to_planes``, bit for bit. Raises DamageError: see ``from_bytes``."""
-    return {name: _merge(tensor) for name, tensor in from_bytes(data).items()}
+    found = from_bytes(data)
+    return {name: _merge(found.pop(name)) for name in list(found)}  # never all of them twice
 
 
 def _split(tensor: torch.Tensor) -> torch.Tensor:

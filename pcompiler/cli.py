@@ -211,7 +211,7 @@ def _export(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _store(commands: argparse._SubParsersAction[_Parser]) -> None:
-    store = commands.add_parser("store", help="list, show, delete or count what is stored")
+    store = commands.add_parser("store", help="list, show, delete, count or squeeze what is stored")
     actions = store.add_subparsers(required=True, metavar="ACTION")
     many = (
         ("list", "list all artifacts", "pcompiler store list --json"),
@@ -230,6 +230,41 @@ def _store(commands: argparse._SubParsersAction[_Parser]) -> None:
             c.add_argument("--prompt", action="store_true", help="print the prompt it came from")
             c.add_argument("--text", action="store_true", help="print a text artifact's text")
         _common(c)
+    _dictionary(actions)
+
+
+def _dictionary(store: argparse._SubParsersAction[_Parser]) -> None:
+    dictionary = store.add_parser("dictionary", help="learn what prompts and probes share, or list")
+    actions = dictionary.add_subparsers(required=True, metavar="ACTION")
+    c = _command(
+        actions,
+        "train",
+        "learn a dictionary that makes stored prompts and probes smaller",
+        "pcompiler store dictionary train --from prompts/ --name support",
+        "dictionary",
+        "train",
+    )
+    c.add_argument(
+        "--from",
+        dest="sources",
+        nargs="+",
+        metavar="PATH",
+        help="files and folders: a sample for each file, or line of a .jsonl (default: the store)",
+    )
+    d = Config().store.dictionary_bytes
+    c.add_argument("--size", type=int, metavar="BYTES", help=f"at most (default {d})")
+    c.add_argument("--name", default="default", help="what to call it (default: %(default)s)")
+    _common(c)
+    _common(
+        _command(
+            actions,
+            "list",
+            "list all dictionaries, and how many records need each",
+            "pcompiler store dictionary list --json",
+            "dictionary",
+            "list_",
+        )
+    )
 
 
 def _models(commands: argparse._SubParsersAction[_Parser]) -> None:

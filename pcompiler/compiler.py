@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pcompiler import pipeline
 from pcompiler.closing import Closing
-from pcompiler.config import Config, ModelConfig, StoreConfig
+from pcompiler.config import Config, ModelConfig
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
 from pcompiler.model import LanguageModel
@@ -69,7 +69,7 @@ class Compiler(Closing):
             )
             config = replace(config, model=named)
         if isinstance(store, str | Path):
-            config = replace(config, store=StoreConfig(str(store), config.store.zstd_level))
+            config = replace(config, store=replace(config.store, path=str(store)))
         self.config = config
         self._store = store if isinstance(store, Store) else None
         self._owns_store = self._store is None

@@ -18,6 +18,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+MIN_DICTIONARY_BYTES, MAX_DICTIONARY_BYTES = 256, 2**20
+
 
 RANKINGS = ("probes", "surprise", "lexical")
 DUPLICATES = ("auto", "exact", "near", "meaning")
@@ -137,9 +139,12 @@ class StoreConfig:
 
     path: str = ""  # empty: the user's data folder
     zstd_level: int = 3
+    dictionary_bytes: int = 112_640  # of what prompts and probes have in common, at most
 
     def __post_init__(self) -> None:
         _require(1 <= self.zstd_level <= 22, "zstd_level", self.zstd_level, "from 1 to 22")
+        least, most, size = MIN_DICTIONARY_BYTES, MAX_DICTIONARY_BYTES, self.dictionary_bytes
+        _require(least <= size <= most, "dictionary_bytes", size, f"from {least} to {most}")
 
     @property
     def folder(self) -> Path:

@@ -185,10 +185,10 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         for stage in STAGES[1:]:
             known.spent.pop(stage, None)  # another target's
         built = target.build(known)
-        raw = tensors.to_bytes(built.tensors)
+        raw = tensors.to_planes(built.tensors)
         body = zstd.compress(raw, work.config.store.zstd_level)
     with clock.lap("measure_s"):
-        stored = tensors.from_bytes(zstd.decompress(body, len(raw)))
+        stored = tensors.from_planes(zstd.decompress(body, len(raw)))
         student = target.attach(work.model, stored)
         apart = work.uncovered if target.fits(settings) else ()
         measured = fidelity.measure(work.model, student, work.reference, apart)

@@ -69,6 +69,14 @@ def questions(about: Sequence[str], count: int, seed: int) -> list[str]:
     return list(found)[:count]
 
 
+def phrases(about: Sequence[str], seed: int) -> list[str]:
+    """A few words of each passage as a question, in shuffled order: none is left out first."""
+    pick = random.Random(seed)  # noqa: S311 - not for secrets
+    found = [f"{pick.choice(some)}?" for some in map(_phrases, about) if some]
+    pick.shuffle(found)
+    return found
+
+
 def _cloze(passage: str, pick: random.Random) -> str | None:
     """Some words of a passage, a number, name or other word asked for; none: it is too short."""
     gaps = [(gap, asked) for pattern, asked in _GAPS for gap in pattern.finditer(passage)]

@@ -6,7 +6,7 @@ import hashlib
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -198,8 +198,10 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         fitting = to_lines(known.fitting) if target.fits(settings) else ""
         store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
     ttft_s = time_to_first_token(work, target, store, header.id)
-    stages = {f"{s}_s": known.spent[s] for s in STAGES if target.fits(settings) and s in known.spent}
-    header = replace(header, timing={**clock.laps, **stages, "ttft_s": ttft_s})
+    full_s = known.spent["prefill"] + query_s(work)
+    stages = {f"{s}_s": known.spent[s] for s in STAGES if s in known.spent}
+    timing = {**clock.laps, **(stages if target.fits(settings) else {})}
+    header = replace(header, timing={**timing, "ttft_s": ttft_s, "full_ttft_s": full_s})
     store.annotate(header)
     return Compiled(header, False, clock.elapsed())
 
@@ -232,12 +234,27 @@ def remeasure(work: Work, artifact: Artifact) -> Fidelity:
 
 def time_to_first_token(work: Work, target: Target, store: Store, name: str) -> float:
     """Seconds from an id in the store to the first answer token; median of a few rounds."""
-    queries = sorted(work.reference.queries, key=len)
-    query = queries[len(queries) // 2]
+    query = _middle(work.reference.queries)
+    return _median_s(
+        lambda: first_token(work.model, target.attach(work.model, store.get(name).tensors()), query)
+    )
+
+
+def query_s(work: Work) -> float:
+    """Seconds from a query to the first answer token, the full prompt being in place already."""
+    query = _middle(work.reference.queries)
+    return _median_s(lambda: first_token(work.model, work.compilation.teacher, query))
+
+
+def _middle(queries: Sequence[list[int]]) -> list[int]:
+    return sorted(queries, key=len)[len(queries) // 2]
+
+
+def _median_s(action: Callable[[], object]) -> float:
     seconds = []
     for _ in range(TTFT_ROUNDS):
         start = time.perf_counter()
-        first_token(work.model, target.attach(work.model, store.get(name).tensors()), query)
+        action()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 

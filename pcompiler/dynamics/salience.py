@@ -15,8 +15,8 @@ import torch
 
 from pcompiler.dynamics.capture import Row, Teacher, pack_rows
 from pcompiler.model import LanguageModel
-from pcompiler.runtime.prefix import CHUNK_TOKENS, Prefix, nothing
 from pcompiler.runtime.decode import score
+from pcompiler.runtime.prefix import Prefix, nothing
 
 
 def by_probes(model: LanguageModel, prefix: Prefix, rows: Sequence[Row]) -> torch.Tensor:

@@ -21,15 +21,18 @@ from pcompiler.passes.sections import heading_level
 
 MAX_PIECE = 48  # characters of a word; longer ones are cut: they are no words
 _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_LETTER = rf"[^\W{_SPACELESS}]"
 _PIECE = regex.compile(
     # A line's end with the blank lines after it, but not the next line's indentation.
     r"[^\S\n]*\n(?:[^\S\n]*\n)*"
-    rf"|[^\S\n]*(?:[{_SPACELESS}]\p{{M}}*|[^\W{_SPACELESS}](?:[^\W{_SPACELESS}]|['’](?=\w)){{0,{MAX_PIECE}}}|\X)",
+    rf"|[^\S\n]*(?:[{_SPACELESS}]\p{{M}}*|{_LETTER}(?:{_LETTER}|['’](?=\w)){{0,{MAX_PIECE}}}|\X)",
     regex.V1,
 )
 _ABBREVIATED = r"(?<!\b(?:\p{L}|Mr|Mrs|Ms|Dr|St|Sr|Jr|vs|e\.g|i\.e|No|cf|ca)\.)"
-_SENTENCE_END = regex.compile(
-    rf"(?<=[.!?…][\"'”’)\]]?){_ABBREVIATED}\s+(?=[^\p{{Ll}}\s])|(?<=[。！？؟])|\n(?!\s*\p{{Ll}})", regex.V1
+SENTENCE_END = regex.compile(
+    rf"(?<=[.!?…][\"'”’)\]]?){_ABBREVIATED}\s+(?=[^\p{{Ll}}\s])"
+    r"|(?<=[。！？؟])|\n(?!\s*\p{Ll})",
+    regex.V1,
 )
 # Torn, these would leave marks without their counterpart.
 _WHOLE = regex.compile(
@@ -85,7 +88,7 @@ class Pieces:
 
     def text(self, piece: int) -> str:
         """One piece's text."""
-        whole = self.prompt.segments[self.segment[piece]].text
+        whole: str = self.prompt.segments[self.segment[piece]].text
         return whole[self.start[piece] : self.end[piece]]
 
     def texts(self, keep: np.ndarray) -> list[str]:
@@ -130,9 +133,8 @@ def cut(prompt: Prompt, protected: Sequence[Sequence[Span]]) -> Pieces:
         pieces += len(bounds)
     frames += _closed(headings, 0, pieces)
     table = np.concatenate(columns) if columns else np.zeros((0, 6), dtype=np.int64)
-    number, start, end, sentence, kept, first = table.T
-    flags = kept.astype(bool), first.astype(bool)
-    return Pieces(prompt, number, start, end, sentence, *flags, frames)
+    of, start, end, sentence, stays, first = table.T
+    return Pieces(prompt, of, start, end, sentence, stays.astype(bool), first.astype(bool), frames)
 
 
 def _bounds(segment: Segment, spans: Sequence[Span]) -> np.ndarray:
@@ -165,7 +167,7 @@ def _covered(bounds: np.ndarray, spans: Sequence[Span]) -> np.ndarray:
 
 def _sentence(segment: Segment, starts: np.ndarray) -> np.ndarray:
     """(n,) number of each piece's sentence within its segment."""
-    ends = np.fromiter((m.end() for m in _SENTENCE_END.finditer(segment.text)), dtype=np.int64)
+    ends = np.fromiter((m.end() for m in SENTENCE_END.finditer(segment.text)), dtype=np.int64)
     # An end found lies after the blank that the next sentence's first piece begins with.
     return np.searchsorted(ends, starts + 1, "right")
 

@@ -81,7 +81,9 @@ class Protected:
     def spans(self, classes: Collection[str]) -> list[list[Span]]:
         """What always stays, and what some classes found; sorted, overlaps joined."""
         chosen = [self.always, *(self.by_class[name] for name in classes)]
-        return [_joined([s for spans in found for s in spans]) for found in zip(*chosen, strict=True)]
+        return [
+            _joined([s for spans in found for s in spans]) for found in zip(*chosen, strict=True)
+        ]
 
 
 def find(prompt: Prompt, classes: Sequence[str], force: Sequence[str] = ()) -> Protected:
@@ -95,6 +97,12 @@ def find(prompt: Prompt, classes: Sequence[str], force: Sequence[str] = ()) -> P
         name: [list(_spans(segment, name)) for segment in prompt.segments] for name in classes
     }
     return Protected(always, by_class)
+
+
+def words(text: str, classes: Sequence[str]) -> list[str]:
+    """What some classes find in a text, in order of the alphabet and without regard to case."""
+    found = (m.group().casefold() for name in classes for m in _COMPILED[name].finditer(text))
+    return sorted(found)
 
 
 def _always(segment: Segment, words: re.Pattern[str] | None) -> list[Span]:

@@ -27,9 +27,7 @@ class Pruner:
         count: tokens of texts.
     """
 
-    def __init__(
-        self, pieces: Pieces, rank: np.ndarray, sizes: np.ndarray, count: Count
-    ) -> None:
+    def __init__(self, pieces: Pieces, rank: np.ndarray, sizes: np.ndarray, count: Count) -> None:
         self._pieces, self._sizes, self._count = pieces, sizes, count
         fixed, free = np.isinf(rank), ~pieces.is_frame
         self._fixed = int((fixed & free).sum())

@@ -55,7 +55,8 @@ class View:
         ends = self.starts[pieces.segment] + pieces.end
         found = np.searchsorted(begins, self.ends - 1, "right") - 1
         outside = (found < 0) | (self.ends > ends[np.maximum(found, 0)])
-        return np.where(outside, -1, found)
+        owners: np.ndarray = np.where(outside, -1, found)
+        return owners
 
 
 class Shortener:
@@ -115,6 +116,11 @@ class Shortener:
         let_go = tuple(name for name in self._settings.classes if name not in classes)
         return Shortened(prompt, self._count(prompt), let_go)
 
+    def floor(self) -> int:
+        """The fewest tokens that can be asked for."""
+        strict = self._settings.strict
+        return self._pruner(self._settings.classes if strict else ()).floor()
+
     def _pruner(self, classes: tuple[str, ...]) -> Pruner:
         if classes not in self._pruners:
             pieces = cut(self.prompt, self._protected.spans(classes))
@@ -137,10 +143,11 @@ class Shortener:
             return rank.lexical(pieces)
         inside = own >= 0
         total = np.bincount(own[inside], self._scores[inside], len(pieces))
-        return total / np.maximum(sizes, 1.0)
+        means: np.ndarray = total / np.maximum(sizes, 1.0)
+        return means
 
     def _apart(self, pieces: Pieces, order: np.ndarray, sizes: np.ndarray) -> None:
-        """Decide on the sections that have a rate of their own: ∞ for what stays, −∞ for the rest."""
+        """Decide on sections that have a rate of their own: ∞ for what stays, −∞ for the rest."""
         for rate in {r for r in self._section_rates if r is not None}:
             of = np.array([r == rate for r in self._section_rates])[pieces.segment]
             within = np.flatnonzero(of & ~pieces.is_frame)

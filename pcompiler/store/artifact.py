@@ -58,8 +58,9 @@ class Header:
         after: what it puts between a query and the answer.
         fidelity: measured on held-out probes, both bounds included.
         created: ISO 8601, UTC. With ``timing`` the only part that a repeated compile changes.
-        timing: compile_s, measure_s, ttft_s: seconds on the machine that compiled; where it was
-            fitted on probes, of compile_s also probing_s, walk_s and, of the walk, solving_s.
+        timing: seconds on the machine that compiled: compile_s, measure_s, ttft_s, full_ttft_s
+            (first token with the full prompt, which is read first); where it was fitted on probes,
+            of compile_s also probing_s, walk_s and, of the walk, solving_s.
         body_bytes: length of the body.
         body_sha256: its hash.
         tensor_bytes: its length once decompressed.

@@ -154,7 +154,7 @@ class Compilation:
         """The same prompt with other [targets]; teacher, probes and answers are kept."""
         assert config.probes == self.config.probes, "other probes would need other answers"
         other = replace(self, config=config)
-        kept = ("template", "context", "teacher", "probes", "fitting", "rows")
+        kept = ("template", "context", "teacher", "probes", "fitting", "rows")  # and once()
         vars(other).update({name: vars(self)[name] for name in kept if name in vars(self)})
         return other
 

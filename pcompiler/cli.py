@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import NoReturn
 
 from pcompiler import __version__
-from pcompiler.config import Config, DecodeConfig, TargetConfig
+from pcompiler.commands import arguments
+from pcompiler.config import Config, DecodeConfig
 from pcompiler.errors import ConfigError, PcompilerError
 from pcompiler.export import EXPORTS, TAKES
 from pcompiler.interrupts import EXIT_CODE, heard_in_imports
@@ -130,30 +131,13 @@ def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
     c.add_argument(
         "--fit-queries", metavar="FILE", help="probes to fit on: each counts as three of self-study"
     )
-    _target_options(c)
+    arguments.targets(c)
     c.add_argument("--out", metavar="FILE", help="also write the artifact to a file")
     c.add_argument("--min-agreement", type=float, metavar="A", help="gate: share of tokens, 0..1")
     c.add_argument("--max-kl", type=float, metavar="K", help="gate: nats per answer token")
     c.add_argument("--seed", type=int, help=f"of self-study (default {d.compile.seed})")
     _model_options(c)
     _common(c)
-
-
-def _target_options(c: argparse.ArgumentParser) -> None:
-    d = TargetConfig()
-    c.add_argument("--plot", metavar="FILE.png", help="of auto: write the trade as a picture")
-    g = c.add_argument_group("kv, weights and hybrid")
-    g.add_argument("--factor", type=float, metavar="F", help="prompt tokens over kept ones")
-    g.add_argument("--rank", type=int, metavar="R", help=f"of the patch (default {d.rank})")
-    g.add_argument(
-        "--bits", type=int, metavar="B", help=f"8 or 16, of what is stored (default {d.bits})"
-    )
-    g.add_argument(
-        "--budget", help=f"of keys: global, or as many for each head (default {d.budget})"
-    )
-    g.add_argument("--budget-bytes", type=int, metavar="N", help="of the patch; shares out ranks")
-    g.add_argument("--strength", type=float, metavar="S", help="0..1 (default: validation chooses)")
-    g.add_argument("--refine", type=int, metavar="STEPS", help="of gradient descent, afterwards")
 
 
 def _run(commands: argparse._SubParsersAction[_Parser]) -> None:

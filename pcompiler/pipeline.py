@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 
-from pcompiler import fidelity, targets
+from pcompiler import fidelity, latency, targets
 from pcompiler.clock import Clock
 from pcompiler.codec import tensors, zstd
 from pcompiler.config import Config, TargetConfig, check_gates
@@ -21,7 +20,6 @@ from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
 from pcompiler.passages import Coverage, passages
 from pcompiler.queries import to_lines
-from pcompiler.runtime.decode import first_token
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
@@ -29,7 +27,6 @@ from pcompiler.store.key import artifact_id, content_hash
 from pcompiler.table import percent
 from pcompiler.targets.base import Built, Compilation, Target
 
-TTFT_ROUNDS = 3
 STAGES = ("probing", "walk", "solving")  # of fitting, as the header tells their times
 
 
@@ -197,11 +194,14 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         header = _header(work, target, built, measured, body, len(raw))
         fitting = to_lines(known.fitting) if target.fits(settings) else ""
         store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
-    ttft_s = time_to_first_token(work, target, store, header.id)
-    full_s = known.spent["prefill"] + query_s(work)
     stages = {f"{s}_s": known.spent[s] for s in STAGES if s in known.spent}
-    timing = {**clock.laps, **(stages if target.fits(settings) else {})}
-    header = replace(header, timing={**timing, "ttft_s": ttft_s, "full_ttft_s": full_s})
+    timing = {
+        **clock.laps,
+        **(stages if target.fits(settings) else {}),
+        "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
+        "full_ttft_s": latency.of_full_prompt(work.model, work.reference, known.spent["prefill"]),
+    }
+    header = replace(header, timing=timing)
     store.annotate(header)
     return Compiled(header, False, clock.elapsed())
 
@@ -230,33 +230,6 @@ def check_model(model: LanguageModel, header: Header) -> None:
 def remeasure(work: Work, artifact: Artifact) -> Fidelity:
     """The fidelity of an artifact that is there already, on the work's probes."""
     return fidelity.measure(work.model, attach(work.model, artifact), work.reference)
-
-
-def time_to_first_token(work: Work, target: Target, store: Store, name: str) -> float:
-    """Seconds from an id in the store to the first answer token; median of a few rounds."""
-    query = _middle(work.reference.queries)
-    return _median_s(
-        lambda: first_token(work.model, target.attach(work.model, store.get(name).tensors()), query)
-    )
-
-
-def query_s(work: Work) -> float:
-    """Seconds from a query to the first answer token, the full prompt being in place already."""
-    query = _middle(work.reference.queries)
-    return _median_s(lambda: first_token(work.model, work.compilation.teacher, query))
-
-
-def _middle(queries: Sequence[list[int]]) -> list[int]:
-    return sorted(queries, key=len)[len(queries) // 2]
-
-
-def _median_s(action: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(TTFT_ROUNDS):
-        start = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 def _target(name: str, model: LanguageModel) -> Target:

@@ -34,6 +34,7 @@ LAYERS = (
     ("store",),
     ("targets",),
     ("fidelity",),
+    ("latency",),
     ("pipeline",),
     ("search",),
     ("export",),

@@ -9,6 +9,7 @@ Context (arXiv 2310.06201) and LLMLingua (arXiv 2310.05736).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +18,8 @@ from pcompiler.dynamics.capture import Row, Teacher, pack_rows
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import score
 from pcompiler.runtime.prefix import Prefix, nothing
+
+DEPTH = 2 / 3  # of the layers: the last ones tell no more, and take their share of the time
 
 
 def by_probes(model: LanguageModel, prefix: Prefix, rows: Sequence[Row]) -> torch.Tensor:
@@ -27,7 +30,8 @@ def by_probes(model: LanguageModel, prefix: Prefix, rows: Sequence[Row]) -> torc
         prefix: the prompt, uncompacted.
         rows: the probes; answers may be of one token, which is not looked at.
     """
-    importance = Teacher(model, prefix, pack_rows(rows)).record()
+    depth = math.ceil(DEPTH * model.card.layers)
+    importance = Teacher(model, prefix, pack_rows(rows)).record(depth)
     return importance.sqrt().sum((0, 1)).cpu()
 
 

@@ -10,7 +10,7 @@ is valid Markdown.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import regex
@@ -45,11 +45,12 @@ _TABLE_RULE = regex.compile(r"[\s|:+-]+$")
 
 @dataclass(frozen=True)
 class Frame:
-    """A piece that stays while any of pieces first … last − 1 does."""
+    """A piece that stays while any of pieces first … last − 1 does; one of a heading or other."""
 
     piece: int
     first: int
     last: int
+    heading: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,15 @@ class Pieces:
         found = np.zeros(len(self), dtype=bool)
         found[[frame.piece for frame in self.frames]] = True
         return found
+
+    @property
+    def has_headings(self) -> bool:
+        """Whether some frames are headings."""
+        return any(frame.heading for frame in self.frames)
+
+    def without_headings(self) -> Pieces:
+        """The same pieces, with headings that are no frames."""
+        return replace(self, frames=[frame for frame in self.frames if not frame.heading])
 
     def text(self, piece: int) -> str:
         """One piece's text."""
@@ -200,7 +210,7 @@ def _closed(headings: list[tuple[int, int, int]], level: int, at: int) -> Iterat
     while headings and headings[-1][0] >= level:
         _, first, last = headings.pop()
         if at > last:
-            yield from (Frame(i, last, at) for i in range(first, last))
+            yield from (Frame(i, last, at, heading=True) for i in range(first, last))
 
 
 def _runs(keep: np.ndarray, segment: np.ndarray) -> Iterator[tuple[int, int]]:

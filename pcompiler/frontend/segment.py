@@ -46,6 +46,12 @@ def blocks(text: str) -> Iterator[tuple[Kind, int, int]]:
     for i, token in enumerate(tops):
         start = starts[i] if i else 0
         end = starts[i + 1] if i + 1 < len(tops) else len(text)
+        if token.type == "fence" and not text[start:end].rstrip().endswith(token.markup):
+            # Never closed, so what follows is hardly meant as code, as CommonMark has it.
+            opened = text.index("\n", starts[i]) + 1 if "\n" in text[starts[i] : end] else end
+            yield _prose(text[start:opened]), start, opened
+            yield from ((kind, opened + a, opened + b) for kind, a, b in blocks(text[opened:end]))
+            return
         if token.type == "heading_open":
             section = _section(text[start:end])
         yield _kind(token, text[start:end], section), start, end

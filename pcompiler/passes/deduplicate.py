@@ -44,10 +44,11 @@ def near(prompt: Prompt, encoder: Encoder | None = None) -> Prompt:
     at = [
         (i, j)
         for i, (segment, parts) in enumerate(zip(prompt.segments, sentences, strict=True))
+        if segment.kind in _PROSE and _may_go(segment)
         for j, part in enumerate(parts)
-        if segment.kind in _PROSE and _may_go(segment) and len(part.split()) >= MIN_WORDS
+        if len(part.split()) >= MIN_WORDS
     ]
-    texts = [f"{sentences[i][j]}" for i, j in at]
+    texts = [sentences[i][j] for i, j in at]
     repeats = (
         near_duplicates(texts, allow=_agree)
         if encoder is None

@@ -19,6 +19,7 @@ from pcompiler.ir import Kind, Policy, Prompt, Segment
 from pcompiler.passes.protect import Span
 from pcompiler.passes.sections import heading_level
 
+LARGE_CODE = 2_000  # characters; longer code goes in parts: those between blank lines
 MAX_PIECE = 48  # characters of a word; longer ones are cut: they are no words
 _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _LETTER = rf"[^\W{_SPACELESS}]"
@@ -29,10 +30,9 @@ _PIECE = regex.compile(
     regex.V1,
 )
 _ABBREVIATED = r"(?<!\b(?:\p{L}|Mr|Mrs|Ms|Dr|St|Sr|Jr|vs|e\.g|i\.e|No|cf|ca)\.)"
+# With the blanks that follow; single line ends within a paragraph end no sentence.
 SENTENCE_END = regex.compile(
-    rf"(?<=[.!?…][\"'”’)\]]?){_ABBREVIATED}\s+(?=[^\p{{Ll}}\s])"
-    r"|(?<=[。！？؟])|\n(?!\s*\p{Ll})",
-    regex.V1,
+    rf"[.!?…]{_ABBREVIATED}[\"'”’)\]]*\s+(?=[^\p{{Ll}}\s])|[。！？؟]|\n(?!\s*\p{{Ll}})", regex.V1
 )
 # Torn, these would leave marks without their counterpart.
 _WHOLE = regex.compile(
@@ -40,6 +40,9 @@ _WHOLE = regex.compile(
     r"|`[^`\n]{1,500}`|</?[A-Za-z][^<>\n]{0,200}>"
 )
 _BULLET = regex.compile(r"[^\S\n]*(?:[-*+•]|\d{1,9}[.)]|>+)[^\S\n]+", regex.V1)
+_CODE_PART = regex.compile(
+    r"(?:\A[^\S\n]*(?:```|~~~)[^\n]*\n)|\n\s*\n(?=\S)|\n(?=(?:```|~~~)\s*\Z)"
+)
 _TABLE_RULE = regex.compile(r"[\s|:+-]+$")
 
 
@@ -96,10 +99,11 @@ class Pieces:
         """The same pieces, with headings that are no frames."""
         return replace(self, frames=[frame for frame in self.frames if not frame.heading])
 
-    def text(self, piece: int) -> str:
-        """One piece's text."""
-        whole: str = self.prompt.segments[self.segment[piece]].text
-        return whole[self.start[piece] : self.end[piece]]
+    def words(self) -> list[str]:
+        """Each piece's text, without the blanks around it."""
+        texts = [segment.text for segment in self.prompt.segments]
+        columns = (column.tolist() for column in (self.segment, self.start, self.end))
+        return [texts[i][a:b].strip() for i, a, b in zip(*columns, strict=True)]
 
     def texts(self, keep: np.ndarray) -> list[str]:
         """Each segment's text with only some pieces kept.
@@ -118,17 +122,43 @@ class Pieces:
         return ["".join(parts) for parts in runs]
 
 
-def cut(prompt: Prompt, protected: Sequence[Sequence[Span]]) -> Pieces:
-    """Cut a prompt; ``protected`` has each segment's spans, sorted and apart."""
+@dataclass(frozen=True)
+class Seams:
+    """Where a segment may be cut at all, whatever is protected: the slow part of cutting.
+
+    Attributes:
+        ends: of its words, (w,) in characters.
+        sentences: where its sentences end.
+        whole: what must not be torn.
+    """
+
+    ends: np.ndarray
+    sentences: np.ndarray
+    whole: Sequence[Span]
+
+
+def cut(
+    prompt: Prompt, protected: Sequence[Sequence[Span]], known: Sequence[Seams] | None = None
+) -> Pieces:
+    """Cut a prompt.
+
+    Args:
+        prompt: what is cut.
+        protected: each segment's spans, sorted and apart.
+        known: of each segment, if it has been cut before.
+    """
+    known = known or [seams(segment) for segment in prompt.segments]
     columns: list[np.ndarray] = []
     frames: list[Frame] = []
     headings: list[tuple[int, int, int]] = []  # of those still open: level, first piece, last
     pieces = sentences = 0
     for number, (segment, spans) in enumerate(zip(prompt.segments, protected, strict=True)):
-        bounds = _bounds(segment, spans)
+        bounds = _bounds(known[number], spans)
         if not len(bounds):
             continue
-        sentence = sentences + _sentence(segment, bounds[:, 0])
+        # An end found lies after the blank that the next sentence's first piece begins with.
+        own = np.searchsorted(known[number].sentences, bounds[:, 0] + 1, "right")
+        sentence = sentences + own
         sentences = int(sentence[-1]) + 1
         kept = _covered(bounds, spans)
         first = np.full(len(bounds), segment.policy is Policy.DROP_FIRST)
@@ -147,20 +177,32 @@ def cut(prompt: Prompt, protected: Sequence[Sequence[Span]]) -> Pieces:
     return Pieces(prompt, of, start, end, sentence, stays.astype(bool), first.astype(bool), frames)
 
 
-def _bounds(segment: Segment, spans: Sequence[Span]) -> np.ndarray:
-    """(n, 2) start and end of each piece."""
+def seams(segment: Segment) -> Seams:
+    """Words, sentences, and what must not be torn, of one segment's text."""
     text = segment.text
-    if segment.kind in (Kind.CODE, Kind.JSON):
-        return np.array([(0, len(text))] if text else [], dtype=np.int64).reshape(-1, 2)
+    nowhere = np.zeros(0, dtype=np.int64)
+    if segment.kind is Kind.JSON or (segment.kind is Kind.CODE and len(text) <= LARGE_CODE):
+        return Seams(np.array([len(text)] if text else [], dtype=np.int64), nowhere, ())
+    if segment.kind is Kind.CODE:
+        ends = np.array([*(m.end() for m in _CODE_PART.finditer(text)), len(text)], dtype=np.int64)
+        return Seams(ends, ends, ())
     if segment.kind is Kind.TABLE:
         ends = np.cumsum([len(line) for line in text.splitlines(keepends=True)])
-    else:
-        ends = np.fromiter((m.end() for m in _PIECE.finditer(text)), dtype=np.int64)
+        return Seams(ends, ends, ())
+    return Seams(
+        np.array([m.end() for m in _PIECE.finditer(text)], dtype=np.int64),
+        np.array([m.end() for m in SENTENCE_END.finditer(text)], dtype=np.int64),
+        [m.span() for m in _WHOLE.finditer(text)],
+    )
+
+
+def _bounds(seams: Seams, spans: Sequence[Span]) -> np.ndarray:
+    """(n, 2) start and end of each piece."""
+    ends = seams.ends
     if not len(ends):
         return np.zeros((0, 2), dtype=np.int64)
-    whole = sorted([*spans, *(m.span() for m in _WHOLE.finditer(text))])
     inside = np.zeros(len(ends), dtype=bool)  # ends that fall within what must not be torn
-    for a, b in whole:
+    for a, b in (*spans, *seams.whole):
         inside[np.searchsorted(ends, a, "right") : np.searchsorted(ends, b, "left")] = True
     ends = ends[~inside]
     return np.column_stack([np.concatenate([[0], ends[:-1]]), ends])
@@ -175,31 +217,37 @@ def _covered(bounds: np.ndarray, spans: Sequence[Span]) -> np.ndarray:
     return kept
 
 
-def _sentence(segment: Segment, starts: np.ndarray) -> np.ndarray:
-    """(n,) number of each piece's sentence within its segment."""
-    ends = np.fromiter((m.end() for m in SENTENCE_END.finditer(segment.text)), dtype=np.int64)
-    # An end found lies after the blank that the next sentence's first piece begins with.
-    return np.searchsorted(ends, starts + 1, "right")
-
-
 def _frames(segment: Segment, bounds: np.ndarray, offset: int) -> Iterator[Frame]:
-    """Line breaks and bullets of a segment; a table's head and rule."""
+    """Line breaks and bullets of a segment; a table's head and rule; the fences of code."""
     text = segment.text
+    if segment.kind in (Kind.CODE, Kind.JSON):
+        if len(bounds) > 2 and text.lstrip()[:3] in ("```", "~~~"):
+            inner = offset + 1, offset + len(bounds) - 1
+            yield from (Frame(i, *inner) for i in (offset, offset + len(bounds) - 1))
+        return
     if segment.kind is Kind.TABLE:
         head = 2 if len(bounds) > 2 and _TABLE_RULE.match(text[slice(*bounds[1])]) else 0
         yield from (Frame(offset + i, offset + head, offset + len(bounds)) for i in range(head))
         return
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    breaks = np.flatnonzero(points[bounds[:, 1] - 1] == ord("\n")).tolist()
     line = 0
-    for i, (a, b) in enumerate(bounds):
-        if text[b - 1] == "\n" and not text[a:b].strip():
-            if i > line:
-                yield Frame(offset + i, offset + line, offset + i)
-            line = i + 1
-    # Bullets come after the breaks of their lines, which do not depend on them.
-    begins = [0, *(i + 1 for i, b in enumerate(bounds[:-1, 1]) if text[b - 1] == "\n")]
-    for first, after in zip(begins, [*begins[1:], len(bounds)], strict=True):
-        if (bullet := _BULLET.match(text, bounds[first, 0])) is not None:
-            last = int(np.searchsorted(bounds[:, 0], bullet.end() - 1, "left"))
+    for at in breaks:
+        blank = not text[bounds[at, 0] : bounds[at, 1]].strip()
+        if blank and at > line:
+            yield Frame(offset + at, offset + line, offset + at)
+        yield from _bullet(segment, bounds, offset, line, at)
+        line = at + 1
+    yield from _bullet(segment, bounds, offset, line, len(bounds))
+
+
+def _bullet(
+    segment: Segment, bounds: np.ndarray, offset: int, first: int, after: int
+) -> Iterator[Frame]:
+    """The marks that a line of pieces first … after − 1 begins with."""
+    if first < after and (found := _BULLET.match(segment.text, bounds[first, 0])) is not None:
+        last = int(np.searchsorted(bounds[:, 0], found.end() - 1, "left"))
+        if last < after:
             yield from (
                 Frame(offset + i, offset + last, offset + after) for i in range(first, last)
             )

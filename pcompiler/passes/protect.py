@@ -73,10 +73,17 @@ class Protected:
     Attributes:
         always: what the author fenced, and forced words.
         by_class: what each class found.
+        characters: of the text.
     """
 
     always: list[list[Span]]
     by_class: dict[str, list[list[Span]]]
+    characters: int
+
+    def share(self, classes: Collection[str]) -> float:
+        """Of the text's characters, those that some classes protect, 0..1."""
+        found = (end - start for spans in self.spans(classes) for start, end in spans)
+        return sum(found) / max(self.characters, 1)
 
     def spans(self, classes: Collection[str]) -> list[list[Span]]:
         """What always stays, and what some classes found; sorted, overlaps joined."""
@@ -96,7 +103,8 @@ def find(prompt: Prompt, classes: Sequence[str], force: Sequence[str] = ()) -> P
     by_class = {
         name: [list(_spans(segment, name)) for segment in prompt.segments] for name in classes
     }
-    return Protected(always, by_class)
+    characters = sum(len(segment.text) for segment in prompt.segments)
+    return Protected(always, by_class, characters)
 
 
 def words(text: str, classes: Sequence[str]) -> list[str]:

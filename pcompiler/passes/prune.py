@@ -13,10 +13,10 @@ from pcompiler.passes.pieces import Pieces
 Count = Callable[[Sequence[str]], int]  # the segments' texts → tokens of the whole
 
 _ROUNDS = 8  # of correcting an estimate that is seldom off by more than a few tokens
-_TRIES = 64  # pieces looked at to fill what is left of the budget
+_FILLS = 8  # of what is left of the budget
 _SLACK = 0.002  # of the budget that may be left unused: filling it costs a count each
 _LOOSE = 0.01  # of the budget left unused: worth another try
-_BLOCKS = 6  # such tries
+_BLOCKS = 4  # such tries
 
 
 class Pruner:
@@ -34,7 +34,10 @@ class Pruner:
         fixed, free = np.isposinf(rank), ~pieces.is_frame & ~np.isneginf(rank)
         self._fixed = int((fixed & free).sum())
         self._rank = rank
-        self._framed = fixed & ~free  # a frame may be protected itself
+        self._framed = fixed & pieces.is_frame  # a frame may be protected itself
+        self._content = ~pieces.is_frame | self._framed
+        frames = [(frame.piece, frame.first, frame.last) for frame in pieces.frames]
+        self._frames = np.array(frames, dtype=np.int64).reshape(-1, 3).T
         order = np.argsort(-rank, kind="stable")
         self._order = order[free[order]]
 
@@ -105,17 +108,42 @@ class Pruner:
 
     def _filled(self, keep: np.ndarray, rest: np.ndarray, budget: int) -> np.ndarray:
         """Add the best of the rest that still fit: words of the sentence that did not fit whole."""
-        left = budget - self._tokens(keep)
-        for piece in rest[:_TRIES]:
-            if left <= _SLACK * budget:
+        for _ in range(_FILLS):
+            left = budget - self._tokens(keep)
+            fitting = self._greedy(rest, left)
+            if left <= _SLACK * budget or not len(fitting):
                 break
-            if self._sizes[piece] <= left + 1:
-                more = keep.copy()
-                more[piece] = True
-                now = budget - self._tokens(self._framing(more))
-                if 0 <= now < left:
-                    keep, left = more, now
+            added = self._most(keep, fitting, budget)
+            keep = self._with(keep, fitting[:added])
+            if added < len(fitting):
+                rest = rest[np.flatnonzero(rest == fitting[added])[0] + 1 :]
         return keep
+
+    def _greedy(self, rest: np.ndarray, left: float) -> np.ndarray:
+        """Pieces in order, each if it fits what the ones before it have left."""
+        taken = []
+        for piece, size in zip(rest.tolist(), self._sizes[rest].tolist(), strict=True):
+            if size <= left:
+                taken.append(piece)
+                left -= size
+                if left <= 0:
+                    break
+        return np.array(taken, dtype=np.int64)
+
+    def _most(self, keep: np.ndarray, pieces: np.ndarray, budget: int) -> int:
+        """How many of the pieces fit: frames come with some, which the estimate leaves out."""
+        low, high = 0, len(pieces) + 1
+        guess = len(pieces)
+        while high - low > 1:
+            fits = self._tokens(self._with(keep, pieces[:guess])) <= budget
+            low, high = (guess, high) if fits else (low, guess)
+            guess = (low + high) // 2
+        return low
+
+    def _with(self, keep: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+        more = keep.copy()
+        more[pieces] = True
+        return self._framing(more)
 
     def _first(self, order: np.ndarray, number: int) -> np.ndarray:
         """(n,) the first pieces of an order, with what frames them."""
@@ -124,9 +152,10 @@ class Pruner:
         return self._framing(keep)
 
     def _framing(self, keep: np.ndarray) -> np.ndarray:
-        for frame in self._pieces.frames:
-            if not keep[frame.piece] and keep[frame.first : frame.last].any():
-                keep[frame.piece] = True
+        """Add the frames of what is kept; whether a scope has any is read off a running count."""
+        piece, first, last = self._frames
+        seen = np.concatenate([[0], np.cumsum(keep & self._content)])
+        keep[piece[seen[last] > seen[first]]] = True
         return keep
 
     def _tokens(self, keep: np.ndarray) -> int:

@@ -43,14 +43,10 @@ def lexical(pieces: Pieces) -> np.ndarray:
 
     Words that serve only grammar, and punctuation, have none.
     """
-    words = [pieces.text(i).strip() for i in range(len(pieces))]
-    lower = [word.lower() for word in words]
-    counts = Counter(lower)
-    rarity = {word: math.log(1 + len(words) / n) for word, n in counts.items()}
+    words = pieces.words()
+    counts = Counter(word.lower() for word in words)
+    worth = {low: math.log(1 + len(words) / n) for low, n in counts.items()}
+    worth |= {low: 0.0 for low in counts if low in STOP_WORDS or not low[:1].isalnum()}
     return np.array(
-        [
-            0.0 if low in STOP_WORDS or not low[:1].isalnum()
-            else rarity[low] * (2.0 if word[0].isupper() or word[0].isdigit() else 1.0)
-            for word, low in zip(words, lower, strict=True)
-        ]
-    )  # fmt: skip
+        [worth[w.lower()] * (2.0 if w[:1].isupper() or w[:1].isdigit() else 1.0) for w in words]
+    )

@@ -12,11 +12,13 @@ import numpy as np
 from pcompiler.errors import ConfigError
 from pcompiler.ir import Prompt
 from pcompiler.passes import protect, rank, sections
-from pcompiler.passes.pieces import Pieces, cut
+from pcompiler.passes.pieces import Pieces, Seams, cut, seams
 from pcompiler.passes.prune import Pruner
 
 # Of the budget, for protected spans that stand alone: "39 EUR" without its sentence says nothing.
 MAX_STRAYS = 0.05
+RECOUNT = 0.003  # of the budget: what segments counted one by one may be off
+_RECOUNTS = 4
 Render = Callable[[Prompt], str]  # a prompt → the text that the model sees
 
 
@@ -103,18 +105,34 @@ class Shortener:
         Raises:
             BudgetError: what has to stay does not fit.
         """
-        for classes in self._settings.choices:
-            pruner = self._pruner(classes)
-            if self._settings.strict or not classes:
-                keep = pruner.run(budget)
+        every = self._settings.classes
+        classes = every if self._settings.strict else every[: self._protectable(budget)]
+        pruner = self._pruner(classes)
+        for _ in range(_RECOUNTS):
+            prompt = pruner.prompt(pruner.run(budget))
+            tokens = self._counter.exact(prompt)
+            if 0 <= budget - tokens <= RECOUNT * budget or tokens == self.tokens:
                 break
-            if pruner.floor() <= budget:
-                keep = pruner.run(budget)
-                if pruner.strays(keep) <= MAX_STRAYS * budget:
-                    break
-        prompt = pruner.prompt(keep)
-        let_go = tuple(name for name in self._settings.classes if name not in classes)
-        return Shortened(prompt, self._count(prompt), let_go)
+        return Shortened(prompt, tokens, every[len(classes) :])
+
+    def _protectable(self, budget: int) -> int:
+        """How many classes can be protected; the search begins where spans spread evenly end."""
+        every = self._settings.classes
+        expected = MAX_STRAYS * budget / max(self.tokens - budget, 1)  # share of the text
+        shares = (self._protected.share(every[: n + 1]) for n in range(len(every)))
+        count = sum(1 for share in shares if share <= expected)
+        while count < len(every) and self._fits(every[: count + 1], budget):
+            count += 1
+        while count and not self._fits(every[:count], budget):
+            count -= 1
+        return count
+
+    def _fits(self, classes: tuple[str, ...], budget: int) -> bool:
+        """Whether these classes can be protected without many spans standing alone."""
+        pruner = self._pruner(classes)
+        if not classes or pruner.floor() > budget:
+            return not classes
+        return pruner.strays(pruner.run(budget)) <= MAX_STRAYS * budget
 
     def floor(self) -> int:
         """The fewest tokens that can be asked for."""
@@ -123,16 +141,17 @@ class Shortener:
 
     def _pruner(self, classes: tuple[str, ...]) -> Pruner:
         if classes not in self._pruners:
-            pieces = cut(self.prompt, self._protected.spans(classes))
+            pieces = cut(self.prompt, self._protected.spans(classes), self._seams)
             own = self.view.tokens_of(pieces)
             sizes = np.bincount(own[own >= 0], minlength=len(pieces)).astype(np.float64)
             order = rank.order(pieces, self._piece_scores(pieces, own, sizes), sizes)
             self._apart(pieces, order, sizes)
-            texts = pieces.prompt.with_texts
-            self._pruners[classes] = Pruner(
-                pieces, order, sizes, lambda kept: self._count(texts(kept))
-            )
+            self._pruners[classes] = Pruner(pieces, order, sizes, self._counter.tokens)
         return self._pruners[classes]
+
+    @cached_property
+    def _seams(self) -> list[Seams]:
+        return [seams(segment) for segment in self.prompt.segments]
 
     @cached_property
     def _pruners(self) -> dict[tuple[str, ...], Pruner]:
@@ -158,8 +177,44 @@ class Shortener:
             if rate == 1:
                 order[of] = np.inf
 
-    def _count(self, prompt: Prompt) -> int:
-        return len(self._tokenizer.encode(self._render(prompt), add_special_tokens=False))
+    @cached_property
+    def _counter(self) -> Counter:
+        return Counter(self.prompt, self._tokenizer, self._render, self.tokens)
+
+
+class Counter:
+    """Counts tokens of a prompt that changes a little at a time, segment by segment.
+
+    A segment ends where a line does, where tokens end as well in nearly every tokenizer; what
+    that leaves out is made up for by ``exact``.
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        tokenizer: Any,  # noqa: ANN401
+        render: Render,
+        total: int,
+    ) -> None:
+        self._prompt, self._tokenizer, self._render = prompt, tokenizer, render
+        self._known: dict[str, int] = {"": 0}
+        self._more = 0
+        self._more = total - self.tokens([segment.text for segment in prompt.segments])
+
+    def tokens(self, texts: Sequence[str]) -> int:
+        """Of the whole prompt with these texts for its segments."""
+        new = list({text for text in texts if text not in self._known})
+        for text, found in zip(
+            new, self._tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True
+        ):
+            self._known[text] = len(found)
+        return sum(self._known[text] for text in texts) + self._more
+
+    def exact(self, prompt: Prompt) -> int:
+        """Of the whole prompt, as the model sees it; later counts are set right by it."""
+        found = self._tokenizer.encode(self._render(prompt), add_special_tokens=False)
+        self._more += len(found) - self.tokens([segment.text for segment in prompt.segments])
+        return len(found)
 
 
 @dataclass(frozen=True)
@@ -191,11 +246,6 @@ class Settings:
         if self.protect in ("auto", "all"):
             return protect.CLASSES
         return () if self.protect == "none" else protect.check(_listed(self.protect))
-
-    @property
-    def choices(self) -> list[tuple[str, ...]]:
-        """What to try to protect, in turn."""
-        return [self.classes[:n] for n in range(len(self.classes), -1, -1)]
 
     @property
     def forced(self) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"pcompiler {__version__}")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     _compile(commands)
+    _shorten(commands)
     _run(commands)
     _verify(commands)
     _export(commands)
@@ -138,6 +139,22 @@ def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
     c.add_argument("--seed", type=int, help=f"of self-study (default {d.compile.seed})")
     _model_options(c)
     _common(c)
+
+
+def _shorten(commands: argparse._SubParsersAction[_Parser]) -> None:
+    c = _command(
+        commands,
+        "shorten",
+        "print a prompt with fewer tokens, without a model and unmeasured, in no time",
+        "pcompiler shorten handbook.md --rate 0.5 --diff",
+        "shorten",
+    )
+    c.add_argument("file", help="text, Markdown, or chat messages as JSON; - for stdin")
+    arguments.shortening(c.add_argument_group("what goes"))
+    c.add_argument("--diff", action="store_true", help="show what was dropped")
+    c.add_argument("--model", help="whose tokens are counted: smollm2, or a folder")
+    c.add_argument("--config", metavar="FILE", help="settings, TOML; options go before it")
+    c.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 
 def _run(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -31,11 +31,18 @@ def _text(c: argparse.ArgumentParser, d: TargetConfig) -> None:
     g = c.add_argument_group(
         "text", "With a gate and no rate, the lowest rate that meets the gate."
     )
-    g.add_argument("--rate", type=float, metavar="R", help="kept tokens over the prompt's, 0..1")
-    g.add_argument("--target-tokens", type=int, metavar="N", help="the same as a number")
+    shortening(g)
     g.add_argument(
         "--ranking", choices=RANKINGS, help=f"what tells what matters (default {d.ranking})"
     )
+    g.add_argument("--diff", action="store_true", help="show what was dropped")
+    g.add_argument("--diff-html", metavar="FILE", help="the same as a page")
+
+
+def shortening(g: argparse._ArgumentGroup) -> None:
+    """How much text is to stay, and which."""
+    g.add_argument("--rate", type=float, metavar="R", help="kept tokens over the prompt's, 0..1")
+    g.add_argument("--target-tokens", type=int, metavar="N", help="the same as a number")
     g.add_argument(
         "--protect",
         metavar="CLASSES",
@@ -54,5 +61,3 @@ def _text(c: argparse.ArgumentParser, d: TargetConfig) -> None:
         choices=DUPLICATES,
         help="repetitions that go (default: exact ones, and near ones where a rate is given)",
     )
-    g.add_argument("--diff", action="store_true", help="show what was dropped")
-    g.add_argument("--diff-html", metavar="FILE", help="the same as a page")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 from pcompiler.passes import protect
 from pcompiler.passes.pieces import SENTENCE_END
+from pcompiler.passes.sections import heading_level
 from pcompiler.passes.similar import near_duplicates, semantic_duplicates
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def run(prompt: Prompt) -> Prompt:
         key = (prompt.roles[segment.message], " ".join(segment.text.split()))
         texts.append("" if key in seen and _may_go(segment) else segment.text)
         seen.add(key)
-    return prompt.with_texts(texts)
+    return prompt.with_texts(_without_bare_headings(prompt, texts))
 
 
 def near(prompt: Prompt, encoder: Encoder | None = None) -> Prompt:
@@ -58,6 +59,19 @@ def near(prompt: Prompt, encoder: Encoder | None = None) -> Prompt:
         if earlier is not None and _role(prompt, i) == _role(prompt, at[earlier][0]):
             sentences[i][j] = _line_end(sentences[i], j)
     return prompt.with_texts("".join(parts) for parts in sentences)
+
+
+def _without_bare_headings(prompt: Prompt, texts: list[str]) -> list[str]:
+    """Drop the headings under which nothing is left of what there was."""
+    levels = [heading_level(segment) for segment in prompt.segments]
+    for i, level in reversed(list(enumerate(levels))):  # inner headings first
+        if level is None or prompt.segments[i].policy is Policy.KEEP:
+            continue
+        ends = (j for j in range(i + 1, len(levels)) if (levels[j] or 7) <= level)
+        below = range(i + 1, next(ends, len(levels)))
+        if any(prompt.segments[j].text for j in below) and not any(texts[j] for j in below):
+            texts[i] = ""
+    return texts
 
 
 def _may_go(segment: Segment) -> bool:

@@ -177,7 +177,7 @@ def cut(
     return Pieces(prompt, of, start, end, sentence, stays.astype(bool), first.astype(bool), frames)
 
 
-def seams(segment: Segment) -> Seams:
+def seams(segment: Segment, whole: Sequence[Span] = ()) -> Seams:
     """Words, sentences, and what must not be torn, of one segment's text."""
     text = segment.text
     nowhere = np.zeros(0, dtype=np.int64)
@@ -192,7 +192,7 @@ def seams(segment: Segment) -> Seams:
     return Seams(
         np.array([m.end() for m in _PIECE.finditer(text)], dtype=np.int64),
         np.array([m.end() for m in SENTENCE_END.finditer(text)], dtype=np.int64),
-        [m.span() for m in _WHOLE.finditer(text)],
+        [*whole, *(m.span() for m in _WHOLE.finditer(text))],
     )
 
 

@@ -47,6 +47,7 @@ _PATTERNS = {
     "quotes": r"\"[^\"\n]{1,300}\"|“[^”\n]{1,300}”|«[^»\n]{1,300}»|„[^“\n]{1,300}“",
 }
 CLASSES = ("placeholders", "code", "data", "urls", "numbers", "negations", "identifiers", "quotes")
+UNTORN = ("placeholders", "urls", "numbers", "negations", "identifiers")  # kept or gone whole
 _COMPILED = {name: re.compile(pattern) for name, pattern in _PATTERNS.items()}
 _WHOLE = {Kind.CODE: "code", Kind.JSON: "data"}
 _YAML_LINE = re.compile(r"\s*(?:-\s+\S.*|[\w.-]+:(?:\s.*)?|#.*)?$")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from pcompiler.errors import ConfigError
+from pcompiler.config import TargetConfig
 from pcompiler.ir import Prompt
-from pcompiler.passes import protect, rank, sections
+from pcompiler.passes import deduplicate, normalize, protect, rank, sections
+from pcompiler.passes.count import Counter, Render, View, plain, starts
 from pcompiler.passes.pieces import Pieces, Seams, cut, seams
 from pcompiler.passes.prune import Pruner
 
@@ -19,7 +20,6 @@ from pcompiler.passes.prune import Pruner
 MAX_STRAYS = 0.05
 RECOUNT = 0.003  # of the budget: what segments counted one by one may be off
 _RECOUNTS = 4
-Render = Callable[[Prompt], str]  # a prompt → the text that the model sees
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,6 @@ class Shortened:
     prompt: Prompt
     tokens: int
     let_go: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class View:
-    """A prompt as it is counted: its tokens, and where its segments stand in the text.
-
-    Attributes:
-        text: all that the model sees.
-        starts: (segments,) where each segment's text begins in it, in characters.
-        ends: (tokens,) where each token ends in it.
-    """
-
-    text: str
-    starts: np.ndarray
-    ends: np.ndarray
-
-    def tokens_of(self, pieces: Pieces) -> np.ndarray:
-        """(tokens,) number of the piece that each token ends in; −1: in none."""
-        begins = self.starts[pieces.segment] + pieces.start
-        ends = self.starts[pieces.segment] + pieces.end
-        found = np.searchsorted(begins, self.ends - 1, "right") - 1
-        outside = (found < 0) | (self.ends > ends[np.maximum(found, 0)])
-        owners: np.ndarray = np.where(outside, -1, found)
-        return owners
 
 
 class Shortener:
@@ -81,7 +57,7 @@ class Shortener:
         scores: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         self.prompt, self._tokenizer, self._settings = prompt, tokenizer, settings
-        self._render = render or _plain
+        self._render = render or plain
         self._scores = None if scores is None else np.asarray(scores, dtype=np.float64)
         self._protected = protect.find(prompt, settings.classes, settings.forced)
         self._section_rates = sections.of_segments(prompt, settings.sections)
@@ -92,7 +68,7 @@ class Shortener:
         text = self._render(self.prompt)
         found = self._tokenizer.encode(text, add_special_tokens=False)
         ends = np.fromiter((end for _, end in found.offsets), dtype=np.int64)
-        return View(text, _starts(self.prompt, text), ends)
+        return View(text, starts(self.prompt, text), ends)
 
     @property
     def tokens(self) -> int:
@@ -151,7 +127,9 @@ class Shortener:
 
     @cached_property
     def _seams(self) -> list[Seams]:
-        return [seams(segment) for segment in self.prompt.segments]
+        # Whether they are protected or not, numbers and addresses are never torn.
+        whole = protect.find(self.prompt, protect.UNTORN).spans(protect.UNTORN)
+        return [seams(s, spans) for s, spans in zip(self.prompt.segments, whole, strict=True)]
 
     @cached_property
     def _pruners(self) -> dict[tuple[str, ...], Pruner]:
@@ -180,41 +158,6 @@ class Shortener:
     @cached_property
     def _counter(self) -> Counter:
         return Counter(self.prompt, self._tokenizer, self._render, self.tokens)
-
-
-class Counter:
-    """Counts tokens of a prompt that changes a little at a time, segment by segment.
-
-    A segment ends where a line does, where tokens end as well in nearly every tokenizer; what
-    that leaves out is made up for by ``exact``.
-    """
-
-    def __init__(
-        self,
-        prompt: Prompt,
-        tokenizer: Any,  # noqa: ANN401
-        render: Render,
-        total: int,
-    ) -> None:
-        self._prompt, self._tokenizer, self._render = prompt, tokenizer, render
-        self._known: dict[str, int] = {"": 0}
-        self._more = 0
-        self._more = total - self.tokens([segment.text for segment in prompt.segments])
-
-    def tokens(self, texts: Sequence[str]) -> int:
-        """Of the whole prompt with these texts for its segments."""
-        new = list({text for text in texts if text not in self._known})
-        for text, found in zip(
-            new, self._tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True
-        ):
-            self._known[text] = len(found)
-        return sum(self._known[text] for text in texts) + self._more
-
-    def exact(self, prompt: Prompt) -> int:
-        """Of the whole prompt, as the model sees it; later counts are set right by it."""
-        found = self._tokenizer.encode(self._render(prompt), add_special_tokens=False)
-        self._more += len(found) - self.tokens([segment.text for segment in prompt.segments])
-        return len(found)
 
 
 @dataclass(frozen=True)
@@ -258,33 +201,33 @@ class Settings:
         return sections.rates(_listed(self.section))
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def without_model(
+    prompt: Prompt,
+    tokenizer: Any,  # noqa: ANN401
+    config: TargetConfig,
+) -> tuple[Shortened, int]:
+    """All passes, ranked by words alone: fast enough to stand in the way of every request.
 
+    Args:
+        prompt: what is shortened.
+        tokenizer: of the library tokenizers; tokens are counted without a chat template.
+        config: ``rate`` or ``target_tokens``; ``protect``, ``force`` and ``section``.
 
-def _plain(prompt: Prompt) -> str:
-    return "".join(segment.text for segment in prompt.segments)
-
-
-def _starts(prompt: Prompt, text: str) -> np.ndarray:
-    """Where each segment stands in the rendered text; a template may strip what is around it.
+    Returns:
+        What is left, and the tokens of the whole prompt.
 
     Raises:
-        ConfigError: the template rewrites the prompt.
+        BudgetError: what has to stay takes more.
+        ConfigError: a section or class that there is not.
     """
-    starts, at = [], 0
-    for number, message in enumerate(prompt.messages):
-        content = message.content.strip()
-        found = text.find(content, at)
-        if found < 0:
-            raise ConfigError(
-                "the model's chat template rewrites the prompt, so its tokens cannot be ranked; "
-                "use --ranking lexical with another model, or another target."
-            )
-        position = found - (len(message.content) - len(message.content.lstrip()))
-        for segment in prompt.segments:
-            if segment.message == number:
-                starts.append(position)
-                position += len(segment.text)
-        at = found + len(content)
-    return np.array(starts, dtype=np.int64)
+    settings = Settings(config.protect, config.force, config.section)
+    whole = len(tokenizer.encode(plain(prompt), add_special_tokens=False))
+    tidy = deduplicate.run(normalize.run(prompt))
+    if config.duplicates in ("auto", "near"):
+        tidy = deduplicate.near(tidy)
+    budget = config.target_tokens or round((config.rate or 1.0) * whole)
+    return Shortener(tidy, tokenizer, settings).to(budget), whole
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

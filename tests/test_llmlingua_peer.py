@@ -1,0 +1,40 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from benches.peers.run_llmlingua import job, llmlingua, messages_of
+from pcompiler.ir import Message
+
+CHAT = [Message("system", "Be kind."), Message("user", "Am I?"), Message("assistant", "You are.")]
+
+
+def test_without_its_environment_the_peer_is_skipped_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert llmlingua(tmp_path / "no" / "python", tmp_path, {}) is None
+    assert "llmlingua skipped" in capsys.readouterr().err
+
+
+def test_a_peer_that_fails_is_an_error_with_what_it_said(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="tiktoken"):  # this interpreter has no such package
+        llmlingua(Path(sys.executable), tmp_path, {"requests": []})
+
+
+def test_a_plain_prompt_is_one_request_a_rate() -> None:
+    made = job([Message("system", "One.\n\nTwo.\n\n\nThree.\n")], [0.5, 0.2], threads=1)
+    assert [request["rate"] for request in made["requests"]] == [0.5, 0.2]
+    assert all("".join(r["context"]).startswith("One.") for r in made["requests"])
+    assert made["check"] == "One.\n\nTwo.\n\n\nThree.\n"
+
+
+def test_a_chats_turns_come_back_with_their_roles() -> None:
+    text = job(CHAT, [0.5], threads=1)["requests"][0]["structured"]
+    for tag in ("<llmlingua, compress=False>", "<llmlingua>", "</llmlingua>"):
+        text = text.replace(tag, "")
+    assert messages_of(CHAT, text) == CHAT
+
+
+def test_a_chat_whose_turns_are_lost_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 of the chat's 3"):
+        messages_of(CHAT, "System: Be\n\nUser: Am I? You are.")

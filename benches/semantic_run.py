@@ -142,7 +142,8 @@ def _peer_figures(scale: _Scale, row: Row) -> Row:
         kept = messages_of(messages, row["text"])
     except ValueError as failure:
         return {"error": str(failure)}
-    return scale.row(shortened(model, kept, row["seconds"], row["cpu_s"]))
+    first = {"rate_met_first": row["first_tokens"] / row["origin_tokens"]}
+    return scale.row(shortened(model, kept, row["seconds"], row["cpu_s"])) | first
 
 
 def _check_same_model(model: LanguageModel, text: str, peers: float) -> None:

@@ -4,15 +4,17 @@ A script for LLMLingua's own environment (see README.md beside it); it imports n
 pcompiler. The job is JSON:
 
     {"check": text, "threads": 1,
-     "requests": [{"rate": 0.5, "context": [texts], "options": {…}},
+     "requests": [{"rate": 0.5, "context": [texts], "options": {…}, "corrections": 2},
                   {"rate": 0.5, "structured": text with <llmlingua> tags, "options": {…}}, …]}
 
-Options go to ``PromptCompressor.compress_prompt``, or to ``structured_compress_prompt``. The
-result is JSON: ``load_s``, ``prefill_s`` and ``prefill_cpu_s`` (one run of the model over
-``check`` in this environment), ``nll`` (nats a token of ``check``: for the caller to see that both
-environments run the same model) and ``rows``, one a request: ``rate``, ``text``, ``seconds`` and
-``cpu_s`` (compression alone), ``claimed_tokens`` (of the text, as LLMLingua tells it) and
-``origin_tokens``. A request that LLMLingua fails on has ``rate`` and ``error`` instead.
+Options go to ``PromptCompressor.compress_prompt``, or to ``structured_compress_prompt``. With
+corrections it is told a lower or higher rate again, by what the last text missed, and the text
+nearest to ``rate`` is taken. The result is JSON: ``load_s``, ``prefill_s`` and ``prefill_cpu_s``
+(one run of the model over ``check`` in this environment), ``nll`` (nats a token of ``check``: for
+the caller to see that both environments run the same model) and ``rows``, one a request:
+``rate``, ``told_rate``, ``text``, ``seconds`` and ``cpu_s`` (of the one call that made the text),
+``claimed_tokens``, ``first_tokens`` (of the text when just told ``rate``) and ``origin_tokens``
+(all by the model's tokenizer). A request that fails at once has ``rate`` and ``error`` instead.
 """
 
 from __future__ import annotations
@@ -91,22 +93,30 @@ def _prefill(compressor: Any, text: str) -> Row:  # noqa: ANN401
 
 
 def _compress(compressor: Any, request: Row) -> Row:  # noqa: ANN401
-    wall, cpu = time.perf_counter(), time.process_time()
+    """The text nearest to the rate asked for, of the first try and the corrections."""
+    rate, told, tries = request["rate"], request["rate"], list[Row]()
     try:
-        found = _call(compressor, request)
+        for _ in range(1 + request.get("corrections", 0)):
+            tries.append(_timed(compressor, request, told))
+            met = tries[-1]["claimed_tokens"] / tries[-1]["origin_tokens"]
+            told = min(1.0, told * rate / met) if met else told
     except Exception as failure:  # whatever it is, it is the peer's result here
-        return {"rate": request["rate"], "error": f"{type(failure).__name__}: {failure}"[:500]}
+        if not tries:
+            return {"rate": rate, "error": f"{type(failure).__name__}: {failure}"[:500]}
+    nearest = min(tries, key=lambda t: abs(t["claimed_tokens"] - rate * t["origin_tokens"]))
+    return {"rate": rate, **nearest, "first_tokens": tries[0]["claimed_tokens"]}
+
+
+def _timed(compressor: Any, request: Row, rate: float) -> Row:  # noqa: ANN401
+    options, method = {"rate": rate} | request.get("options", {}), compressor.compress_prompt
+    context = request.get("context")
+    if context is None:
+        context, method = [request["structured"]], compressor.structured_compress_prompt
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = method(context, **options)
     seconds = {"seconds": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     counts = {"claimed_tokens": found["compressed_tokens"], "origin_tokens": found["origin_tokens"]}
-    return {"rate": request["rate"], "text": found["compressed_prompt"], **seconds, **counts}
-
-
-def _call(compressor: Any, request: Row) -> Any:  # noqa: ANN401
-    rate, options = request["rate"], request.get("options", {})
-    if "structured" in request:
-        text = request["structured"]
-        return compressor.structured_compress_prompt([text], rate=rate, **options)
-    return compressor.compress_prompt(request["context"], rate=rate, **options)
+    return {"told_rate": rate, "text": found["compressed_prompt"], **seconds, **counts}
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from pcompiler.ir import Message
 Job = dict[str, Any]
 
 SCRIPT = Path(__file__).with_name("llmlingua_peer.py")
+CORRECTIONS = 2  # of the rate that it is told, until its text is about as long as asked for
 OPTIONS: Job = {"use_context_level_filter": False}
 LABELS = {"system": "System", "user": "User", "assistant": "Assistant"}
 
@@ -77,15 +78,16 @@ def job(messages: Sequence[Message], rates: Sequence[float], threads: int) -> Jo
 
 def _request(messages: Sequence[Message], rate: float) -> Job:
     """A plain prompt as its paragraphs; a chat as a transcript whose labels are left alone."""
+    common = {"options": OPTIONS, "corrections": CORRECTIONS}
     if len(messages) == 1:
         paragraphs = [p for p in messages[0].content.split("\n\n") if p.strip()]
-        return {"rate": rate, "context": paragraphs, "options": OPTIONS}
+        return {"rate": rate, "context": paragraphs, **common}
     parts = []
     for number, message in enumerate(messages):
         label = ("\n\n" if number else "") + f"{LABELS[message.role]}: "
         parts.append(f"<llmlingua, compress=False>{label}</llmlingua>")
         parts.append(f"<llmlingua>{message.content}</llmlingua>")
-    return {"rate": rate, "structured": "".join(parts), "options": OPTIONS}
+    return {"rate": rate, "structured": "".join(parts), **common}
 
 
 def messages_of(messages: Sequence[Message], text: str) -> list[Message]:

@@ -21,8 +21,9 @@ from pcompiler.threads import patient_threads
 patient_threads()  # before torch is imported
 
 from benches.ladder_contexts import LadderContext, contexts
+from benches.peers.run_llmlingua import STYLES
 from benches.semantic_methods import METHODS
-from benches.semantic_run import PEER, RATES, measure
+from benches.semantic_run import RATES, measure
 from benches.semantic_table import table
 from pcompiler.model import LanguageModel
 
@@ -59,7 +60,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    known = (PEER, *METHODS)
+    known = (*STYLES, *METHODS)
     parser.add_argument("--data", type=Path, help="folder of public data sets: see ladder_data.py")
     parser.add_argument("--out", type=Path, default=ROOT / "benches" / "results" / "semantic")
     parser.add_argument("--only", nargs="+", metavar="CONTEXT", help="these contexts only")

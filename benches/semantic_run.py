@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benches.ladder_contexts import LadderContext
-from benches.peers.run_llmlingua import job, llmlingua, messages_of
+from benches.peers.run_llmlingua import STYLES, job, llmlingua, messages_of
 from benches.semantic_answers import scores
 from benches.semantic_methods import METHODS, Shortened, shortened, text_tokens
 from pcompiler import embedded, fidelity
@@ -25,7 +25,6 @@ from pcompiler.targets.base import Compilation
 Row = dict[str, Any]
 
 RATES = (0.8, 0.5, 0.33, 0.2)
-PEER = "llmlingua"
 PREFILLS = 3
 SAME_MODEL = 1e-3  # nats a token that two environments may differ by on one text
 
@@ -51,8 +50,8 @@ def measure(
         for rate in rates:
             print(f"  {name} {rate:g}", file=sys.stderr, flush=True)
             rows.append({"method": name, "rate": rate, **scale.row(METHODS[name](known, rate))})
-    if peer is not None and PEER in methods:
-        rows += _peer_rows(scale, peer, rates)
+    if peer is not None and (styles := [name for name in STYLES if name in methods]):
+        rows += _peer_rows(scale, peer, styles, rates)
     return {
         "context": context.name,
         "kind": context.kind,
@@ -116,22 +115,25 @@ class _Scale:
         return text
 
 
-def _peer_rows(scale: _Scale, peer: Path, rates: Sequence[float]) -> Iterator[Row]:
+def _peer_rows(
+    scale: _Scale, peer: Path, styles: Sequence[str], rates: Sequence[float]
+) -> Iterator[Row]:
     """LLMLingua's rows; where it fails on one, a row that says so."""
     model, messages = scale.known.model, scale.known.prompt.messages
-    wanted = job(messages, rates, model.device.use_threads(None))
+    wanted = job(messages, rates, model.device.use_threads(None), styles)
     found = llmlingua(peer, embedded.folder(), wanted)
     if found is None:
         return
     _check_same_model(model, wanted["check"], found["nll"])
     yield {
-        "method": f"{PEER} prefill",
+        "method": "llmlingua prefill",
         "seconds": found["prefill_s"],
         "cpu_s": found["prefill_cpu_s"],
     }
-    for row in found["rows"]:
-        print(f"  {PEER} {row['rate']:g}", file=sys.stderr, flush=True)
-        yield {"method": PEER, "rate": row["rate"]} | _peer_figures(scale, row)
+    for request, row in zip(wanted["requests"], found["rows"], strict=True):
+        asked = {"method": request["style"], "rate": row["rate"]}
+        print(f"  {asked['method']} {asked['rate']:g}", file=sys.stderr, flush=True)
+        yield asked | _peer_figures(scale, row)
 
 
 def _peer_figures(scale: _Scale, row: Row) -> Row:

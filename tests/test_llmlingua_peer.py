@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from benches.peers.run_llmlingua import job, llmlingua, messages_of
+from benches.peers.run_llmlingua import STYLES, job, llmlingua, messages_of
 from pcompiler.ir import Message
 
 CHAT = [Message("system", "Be kind."), Message("user", "Am I?"), Message("assistant", "You are.")]
@@ -21,11 +21,20 @@ def test_a_peer_that_fails_is_an_error_with_what_it_said(tmp_path: Path) -> None
         llmlingua(Path(sys.executable), tmp_path, {"requests": []})
 
 
-def test_a_plain_prompt_is_one_request_a_rate() -> None:
+def test_a_plain_prompt_is_one_request_a_style_and_rate() -> None:
     made = job([Message("system", "One.\n\nTwo.\n\n\nThree.\n")], [0.5, 0.2], threads=1)
-    assert [request["rate"] for request in made["requests"]] == [0.5, 0.2]
-    assert all("".join(r["context"]).startswith("One.") for r in made["requests"])
+    asked = [(request["style"], request["rate"]) for request in made["requests"]]
+    assert asked == [(style, rate) for style in STYLES for rate in (0.5, 0.2)]
+    assert all(
+        "One." in (*r["context"], r.get("options", {}).get("question")) for r in made["requests"]
+    )
     assert made["check"] == "One.\n\nTwo.\n\n\nThree.\n"
+
+
+def test_what_has_no_question_is_not_ranked_by_one() -> None:
+    for messages in (CHAT, CHAT[:1]):
+        styles = {request["style"] for request in job(messages, [0.5], threads=1)["requests"]}
+        assert styles == {"llmlingua"}
 
 
 def test_a_chats_turns_come_back_with_their_roles() -> None:

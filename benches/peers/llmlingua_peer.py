@@ -100,15 +100,28 @@ def _compress(compressor: Any, request: Row) -> Row:  # noqa: ANN401
     try:
         for _ in range(1 + request.get("corrections", 0)):
             tries.append(_timed(compressor, request, told))
-            met = tries[-1]["claimed_tokens"] / tries[-1]["origin_tokens"]
-            if abs(met / rate - 1) < NEAR:
+            told = _corrected(rate, [(t["told_rate"], _met(t)) for t in tries])
+            if abs(_met(tries[-1]) / rate - 1) < NEAR:
                 break
-            told = min(1.0, told * rate / met) if met else told
     except Exception as failure:  # whatever it is, it is the peer's result here
         if not tries:
             return {"rate": rate, "error": f"{type(failure).__name__}: {failure}"[:500]}
-    nearest = min(tries, key=lambda t: abs(t["claimed_tokens"] - rate * t["origin_tokens"]))
+    nearest = min(tries, key=lambda t: abs(_met(t) - rate))
     return {"rate": rate, **nearest, "first_tokens": tries[0]["claimed_tokens"]}
+
+
+def _met(row: Row) -> float:
+    return float(row["claimed_tokens"] / row["origin_tokens"])
+
+
+def _corrected(rate: float, seen: list[tuple[float, float]]) -> float:
+    """Which rate to tell it next, from what it was told and what it met; both 0..1."""
+    low = max((pair for pair in seen if pair[1] < rate), key=lambda p: p[1], default=None)
+    high = min((pair for pair in seen if pair[1] > rate), key=lambda p: p[1], default=None)
+    if low and high:
+        return low[0] + (high[0] - low[0]) * (rate - low[1]) / (high[1] - low[1])
+    told, met = seen[-1]
+    return min(1.0, told * rate / met) if met else told
 
 
 def _timed(compressor: Any, request: Row, rate: float) -> Row:  # noqa: ANN401

@@ -24,8 +24,16 @@ from pcompiler.ir import Message
 Job = dict[str, Any]
 
 SCRIPT = Path(__file__).with_name("llmlingua_peer.py")
-CORRECTIONS = 2  # of the rate that it is told, until its text is about as long as asked for
-OPTIONS: Job = {"use_context_level_filter": False}
+CORRECTIONS = 3  # of the rate that it is told, until its text is about as long as asked for
+# LongLLMLingua (arXiv 2310.06839) with its authors' settings.
+LONG: Job = {
+    "rank_method": "longllmlingua",
+    "condition_in_question": "after_condition",
+    "condition_compare": True,
+    "dynamic_context_compression_ratio": 0.3,
+    "concate_question": False,
+}
+STYLES = ("llmlingua", "longllmlingua")
 LABELS = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 
@@ -69,25 +77,45 @@ def llmlingua(python: Path, model_folder: Path, job: Job) -> Job | None:
         return found
 
 
-def job(messages: Sequence[Message], rates: Sequence[float], threads: int) -> Job:
-    """One request a rate; the model is checked on all the text."""
+def job(
+    messages: Sequence[Message],
+    rates: Sequence[float],
+    threads: int,
+    styles: Sequence[str] = STYLES,
+) -> Job:
+    """One request a style and rate; the model is checked on all the text.
+
+    LongLLMLingua ranks by a question. It gets the prompt's first paragraph for it, which it also
+    leaves as it is; a prompt of one paragraph and a chat have no such request.
+    """
     check = "\n\n".join(message.content for message in messages)
-    requests = [_request(messages, rate) for rate in rates]
+    paragraphs = [p for p in check.split("\n\n") if p.strip()]
+    requests = []
+    for style in styles:
+        if style == "longllmlingua" and (len(messages) > 1 or len(paragraphs) < 2):
+            continue
+        asked = _chat(messages) if len(messages) > 1 else _plain(paragraphs, style)
+        common = {"style": style, "corrections": CORRECTIONS}
+        requests += [{"rate": rate, **common, **asked} for rate in rates]
     return {"check": check, "threads": threads, "requests": requests}
 
 
-def _request(messages: Sequence[Message], rate: float) -> Job:
-    """A plain prompt as its paragraphs; a chat as a transcript whose labels are left alone."""
-    common = {"options": OPTIONS, "corrections": CORRECTIONS}
-    if len(messages) == 1:
-        paragraphs = [p for p in messages[0].content.split("\n\n") if p.strip()]
-        return {"rate": rate, "context": paragraphs, **common}
+def _plain(paragraphs: Sequence[str], style: str) -> Job:
+    """The prompt's paragraphs, which are the contexts that the peer chooses among first."""
+    if style == "llmlingua":
+        return {"context": paragraphs}
+    first, *rest = paragraphs
+    return {"context": rest, "options": LONG | {"instruction": first, "question": first}}
+
+
+def _chat(messages: Sequence[Message]) -> Job:
+    """A transcript whose labels are left alone."""
     parts = []
     for number, message in enumerate(messages):
         label = ("\n\n" if number else "") + f"{LABELS[message.role]}: "
         parts.append(f"<llmlingua, compress=False>{label}</llmlingua>")
         parts.append(f"<llmlingua>{message.content}</llmlingua>")
-    return {"rate": rate, "structured": "".join(parts), **common}
+    return {"structured": "".join(parts)}
 
 
 def messages_of(messages: Sequence[Message], text: str) -> list[Message]:
@@ -106,7 +134,7 @@ def messages_of(messages: Sequence[Message], text: str) -> list[Message]:
 
 
 def main() -> None:
-    """Print one JSON row a rate, with the text."""
+    """Print one JSON row a style and rate, with the text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", type=Path, required=True, help="of LLMLingua's environment")
     parser.add_argument("--data", type=Path, help="folder of public data sets")
@@ -120,8 +148,9 @@ def main() -> None:
     messages = parse(known[options.context].source).messages
     wanted = job(messages, options.rates, options.threads)
     found = llmlingua(options.python, embedded.folder(), wanted)
-    for row in found["rows"] if found else []:
-        print(json.dumps(row))
+    if found is not None:
+        for request, row in zip(wanted["requests"], found["rows"], strict=True):
+            print(json.dumps({"style": request["style"]} | row))
 
 
 if __name__ == "__main__":

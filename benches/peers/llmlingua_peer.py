@@ -26,7 +26,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import tiktoken
 import torch
 
 Row = dict[str, Any]
@@ -47,6 +46,8 @@ class _Counter:
 
 def load(folder: Path) -> Any:  # noqa: ANN401 - untyped llmlingua
     """A PromptCompressor over a model folder that ``readable`` has made, in float32 on the CPU."""
+    import tiktoken
+
     tiktoken.encoding_for_model = lambda _: None  # what it would fetch here is replaced below
     from llmlingua import PromptCompressor
 

@@ -1,4 +1,4 @@
-"""How right an answer is: exact match and F1 over words, as SQuAD 1.1 defines them.
+"""How right an answer is: exact match and F1 over words, as SQuAD defines them, and containment.
 
 Answers are normalised first: lower case, without ASCII punctuation, articles and extra spaces
 (the evaluation script of arXiv 1606.05250).
@@ -27,6 +27,11 @@ def exact_match(answer: str, gold: str) -> float:
     return float(normalize(answer) == normalize(gold))
 
 
+def contains(answer: str, gold: str) -> float:
+    """1 if the words of one are in the other, in a row: a right answer may say more."""
+    return float(f" {normalize(gold)} " in f" {normalize(answer)} ")
+
+
 def f1(answer: str, gold: str) -> float:
     """Harmonic mean of precision and recall over words, 0..1; of two empty answers 1."""
     found, wanted = normalize(answer).split(), normalize(gold).split()
@@ -37,7 +42,7 @@ def f1(answer: str, gold: str) -> float:
 
 
 def scores(answers: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Means of both over all answers; of several right answers the nearest counts.
+    """Means of all three over all answers; of several right answers the nearest counts.
 
     Args:
         answers: one for each query.
@@ -48,4 +53,4 @@ def scores(answers: Sequence[str], gold: Sequence[Sequence[str]]) -> dict[str, f
         return mean(max(measure(a, g) for g in right) for a, right in pairs)
 
     pairs = list(zip(answers, gold, strict=True))
-    return {"exact_match": of(exact_match), "f1": of(f1)}
+    return {"exact_match": of(exact_match), "contains": of(contains), "f1": of(f1)}

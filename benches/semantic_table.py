@@ -11,7 +11,7 @@ from pcompiler.table import percent, render, seconds
 
 Row = dict[str, Any]
 COLUMNS = (
-    *("method", "rate", "met", "KL", "agreement", "exact match", "F1"),
+    *("method", "rate", "met", "KL", "agreement", "exact match", "contains", "F1"),
     *("seconds", "CPU over prefill", "n"),
 )
 
@@ -44,7 +44,7 @@ def _means(rows: Sequence[Row]) -> Iterable[str]:
     shown = {
         "rate_met": "{:.3f}".format,
         "kl": "{:.4f}".format,
-        **dict.fromkeys(("agreement", "exact_match", "f1"), percent),
+        **dict.fromkeys(("agreement", "exact_match", "contains", "f1"), percent),
         "seconds": seconds,
         "over": "{:.2f}×".format,
     }

@@ -1,6 +1,6 @@
 import pytest
 
-from benches.semantic_answers import exact_match, f1, normalize, scores
+from benches.semantic_answers import contains, exact_match, f1, normalize, scores
 
 
 def test_case_punctuation_articles_and_spaces_do_not_count() -> None:
@@ -15,6 +15,11 @@ def test_f1_counts_shared_words_as_often_as_both_have_them() -> None:
     assert f1("Rollo", "Charles") == 0
 
 
+def test_a_longer_answer_contains_a_right_one_by_whole_words() -> None:
+    assert contains("They came in the 10th century.", "10th Century") == 1
+    assert contains("They came from Normandy.", "Norman") == 0
+
+
 def test_an_answer_without_words_is_right_only_where_nothing_is_asked_for() -> None:
     assert f1("the.", "") == 1
     assert f1("", "Rollo") == 0
@@ -22,4 +27,4 @@ def test_an_answer_without_words_is_right_only_where_nothing_is_asked_for() -> N
 
 def test_of_several_right_answers_the_nearest_counts() -> None:
     found = scores(["France", "Rollo of Norway"], [["Italy", "france"], ["Rollo", "Charles III"]])
-    assert found == {"exact_match": 0.5, "f1": pytest.approx((1 + 0.5) / 2)}
+    assert found == {"exact_match": 0.5, "contains": 1.0, "f1": pytest.approx((1 + 0.5) / 2)}

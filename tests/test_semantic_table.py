@@ -34,4 +34,4 @@ def test_a_failure_is_counted_and_not_in_the_means() -> None:
 
 def test_what_a_row_does_not_have_is_a_dash() -> None:
     shown = table([_context("role", {"method": "no prompt", "rate_met": 0.0, "kl": 1.0})])
-    assert _cells(shown, "no prompt")[2:] == ["–", "0.000", "1.0000", "–", "–", "–", "–", "–", "1"]
+    assert _cells(shown, "no prompt")[2:] == ["–", "0.000", "1.0000", *"––––––", "1"]

@@ -113,9 +113,9 @@ class _Ladder:
         return best(self.known, prefixes[recipe], alone)
 
     def _row(self, recipe: Recipe, prefix: Prefix, bits: int) -> Row:
-        body = tensors.to_bytes(to_tensors(prefix, bits))
+        body = tensors.to_planes(to_tensors(prefix, bits))
         size = len(zstd.compress(body))
-        stored = from_tensors(self.known.model, tensors.from_bytes(body), frozenset())
+        stored = from_tensors(self.known.model, tensors.from_planes(body), frozenset())
         kind = "weights" if recipe.factor is None else "hybrid"
         plain = "matching" if recipe.matched else "eviction"
         plain += " per head" if recipe.budget == "head" else ""

@@ -7,10 +7,9 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pcompiler import targets
-from pcompiler.ir import Message
+from pcompiler.ir import Message, Probe
 from pcompiler.model import LanguageModel
 from pcompiler.targets.base import Compilation
 from pcompiler.template import Template
@@ -62,11 +61,27 @@ def random_words(known: Compilation, rate: float) -> Shortened:
 
 
 def ours(known: Compilation, rate: float) -> Shortened:
-    """The text target, from nothing but the model and the prompt."""
+    """The text target, from nothing but the prompt and the model."""
+    return _text_target(known, rate, ())
+
+
+def ours_asked(known: Compilation, rate: float) -> Shortened:
+    """The text target, told what users ask: the fit queries, which are never measured on."""
+    return _text_target(known, rate, known.fit_queries)
+
+
+METHODS: dict[str, Method] = {
+    "ours": ours,
+    "ours with queries": ours_asked,
+    "head": head,
+    "random words": random_words,
+}
+
+
+def _text_target(known: Compilation, rate: float, fit_queries: Sequence[Probe]) -> Shortened:
+    config = replace(known.config, targets=replace(known.config.targets, rate=rate))
     # Not ``known`` with other settings: what it has computed already would cost nothing here.
-    settings: dict[str, Any] = {"rate": rate}
-    config = replace(known.config, targets=replace(known.config.targets, **settings))
-    fresh = Compilation(known.prompt, known.model, config, known.queries, known.fit_queries)
+    fresh = Compilation(known.prompt, known.model, config, (), fit_queries)
     wall, cpu = time.perf_counter(), time.process_time()
     built = targets.get("text").build(fresh)
     seconds = time.perf_counter() - wall, time.process_time() - cpu
@@ -75,9 +90,6 @@ def ours(known: Compilation, rate: float) -> Shortened:
     # Its text comes in the template; what that adds is the same as for the full prompt.
     frame = len(known.context) - text_tokens(known.model, known.prompt.messages)
     return Shortened(context, len(context) - frame, *seconds)
-
-
-METHODS: dict[str, Method] = {"ours": ours, "head": head, "random words": random_words}
 
 
 def _in_order(

@@ -12,9 +12,10 @@ from typing import Any
 from benches.ladder_contexts import LadderContext
 from benches.peers.run_llmlingua import STYLES, job, llmlingua, messages_of
 from benches.semantic_answers import scores
-from benches.semantic_methods import METHODS, Shortened, shortened, text_tokens
+from benches.semantic_methods import METHODS, Method, Shortened, shortened, text_tokens
 from pcompiler import embedded, fidelity
 from pcompiler.config import Config
+from pcompiler.errors import UserError
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
 from pcompiler.model import LanguageModel
@@ -49,7 +50,7 @@ def measure(
     for name in (name for name in METHODS if name in methods):
         for rate in rates:
             print(f"  {name} {rate:g}", file=sys.stderr, flush=True)
-            rows.append({"method": name, "rate": rate, **scale.row(METHODS[name](known, rate))})
+            rows.append({"method": name, "rate": rate, **scale.try_row(METHODS[name], rate)})
     if peer is not None and (styles := [name for name in STYLES if name in methods]):
         rows += _peer_rows(scale, peer, styles, rates)
     return {
@@ -86,6 +87,13 @@ class _Scale:
         full = self._figures(prefill(self.known.model, context)) | {"rate_met": 1.0}
         none = self._figures(nothing(self.known.model)) | {"rate_met": 0.0}
         return [{"method": "full prompt", **full, **seconds}, {"method": "no prompt", **none}]
+
+    def try_row(self, method: Method, rate: float) -> Row:
+        """The figures of a method, or why it refuses the rate."""
+        try:
+            return self.row(method(self.known, rate))
+        except UserError as refusal:
+            return {"error": str(refusal)}
 
     def row(self, short: Shortened) -> Row:
         """The figures of one shorter prompt."""

@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import NoReturn
 
 from pcompiler import __version__
-from pcompiler.config import Config, DecodeConfig, TargetConfig
+from pcompiler.commands import arguments
+from pcompiler.config import Config, DecodeConfig
 from pcompiler.errors import ConfigError, PcompilerError
 from pcompiler.export import EXPORTS, TAKES
 from pcompiler.interrupts import EXIT_CODE, heard_in_imports
@@ -130,30 +131,13 @@ def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
     c.add_argument(
         "--fit-queries", metavar="FILE", help="probes to fit on: each counts as three of self-study"
     )
-    _target_options(c)
+    arguments.targets(c)
     c.add_argument("--out", metavar="FILE", help="also write the artifact to a file")
     c.add_argument("--min-agreement", type=float, metavar="A", help="gate: share of tokens, 0..1")
     c.add_argument("--max-kl", type=float, metavar="K", help="gate: nats per answer token")
     c.add_argument("--seed", type=int, help=f"of self-study (default {d.compile.seed})")
     _model_options(c)
     _common(c)
-
-
-def _target_options(c: argparse.ArgumentParser) -> None:
-    d = TargetConfig()
-    c.add_argument("--plot", metavar="FILE.png", help="of auto: write the trade as a picture")
-    g = c.add_argument_group("kv, weights and hybrid")
-    g.add_argument("--factor", type=float, metavar="F", help="prompt tokens over kept ones")
-    g.add_argument("--rank", type=int, metavar="R", help=f"of the patch (default {d.rank})")
-    g.add_argument(
-        "--bits", type=int, metavar="B", help=f"8 or 16, of what is stored (default {d.bits})"
-    )
-    g.add_argument(
-        "--budget", help=f"of keys: global, or as many for each head (default {d.budget})"
-    )
-    g.add_argument("--budget-bytes", type=int, metavar="N", help="of the patch; shares out ranks")
-    g.add_argument("--strength", type=float, metavar="S", help="0..1 (default: validation chooses)")
-    g.add_argument("--refine", type=int, metavar="STEPS", help="of gradient descent, afterwards")
 
 
 def _run(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -211,7 +195,7 @@ def _export(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _store(commands: argparse._SubParsersAction[_Parser]) -> None:
-    store = commands.add_parser("store", help="list, show, delete or count what is stored")
+    store = commands.add_parser("store", help="list, show, delete, count or squeeze what is stored")
     actions = store.add_subparsers(required=True, metavar="ACTION")
     many = (
         ("list", "list all artifacts", "pcompiler store list --json"),
@@ -230,6 +214,41 @@ def _store(commands: argparse._SubParsersAction[_Parser]) -> None:
             c.add_argument("--prompt", action="store_true", help="print the prompt it came from")
             c.add_argument("--text", action="store_true", help="print a text artifact's text")
         _common(c)
+    _dictionary(actions)
+
+
+def _dictionary(store: argparse._SubParsersAction[_Parser]) -> None:
+    dictionary = store.add_parser("dictionary", help="learn what prompts and probes share, or list")
+    actions = dictionary.add_subparsers(required=True, metavar="ACTION")
+    c = _command(
+        actions,
+        "train",
+        "learn a dictionary that makes stored prompts and probes smaller",
+        "pcompiler store dictionary train --from prompts/ --name support",
+        "dictionary",
+        "train",
+    )
+    c.add_argument(
+        "--from",
+        dest="sources",
+        nargs="+",
+        metavar="PATH",
+        help="files and folders: a sample for each file, or line of a .jsonl (default: the store)",
+    )
+    d = Config().store.dictionary_bytes
+    c.add_argument("--size", type=int, metavar="BYTES", help=f"at most (default {d})")
+    c.add_argument("--name", default="default", help="what to call it (default: %(default)s)")
+    _common(c)
+    _common(
+        _command(
+            actions,
+            "list",
+            "list all dictionaries, and how many records need each",
+            "pcompiler store dictionary list --json",
+            "dictionary",
+            "list_",
+        )
+    )
 
 
 def _models(commands: argparse._SubParsersAction[_Parser]) -> None:

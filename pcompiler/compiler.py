@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pcompiler import pipeline
 from pcompiler.closing import Closing
-from pcompiler.config import Config, ModelConfig, StoreConfig
+from pcompiler.config import Config, ModelConfig
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
 from pcompiler.model import LanguageModel
@@ -35,6 +35,13 @@ class TargetSettings(TypedDict, total=False):
     budget_bytes: int | None
     strength: float | None
     refine: int
+    rate: float | None
+    target_tokens: int | None
+    ranking: str
+    protect: str
+    force: str
+    section: str
+    duplicates: str
 
 
 class Compiler(Closing):
@@ -69,7 +76,7 @@ class Compiler(Closing):
             )
             config = replace(config, model=named)
         if isinstance(store, str | Path):
-            config = replace(config, store=StoreConfig(str(store), config.store.zstd_level))
+            config = replace(config, store=replace(config.store, path=str(store)))
         self.config = config
         self._store = store if isinstance(store, Store) else None
         self._owns_store = self._store is None
@@ -131,15 +138,26 @@ class Compiler(Closing):
         min_agreement: float | None = None,
         max_kl: float | None = None,
         fit_queries: Sequence[str] | None = None,
+        target: str = "auto",
+        **settings: Unpack[TargetSettings],
     ) -> Found:
-        """The smallest artifact that meets the gates, exact if need be; see ``compile``.
+        """The smallest artifact that meets the gates; see ``compile``.
+
+        Args:
+            source: as for ``compile``, and so are the other arguments.
+            queries: held-out probes.
+            min_agreement: gate.
+            max_kl: gate.
+            fit_queries: probes to fit on.
+            target: auto: of all kinds, exact if need be; text: of all rates.
+            **settings: of the target.
 
         Raises:
             ConfigError: neither gate was asked for.
             GateMissed, UserError: as for ``compile``.
         """
-        work, gates = self._prepared(source, queries, fit_queries, min_agreement, max_kl, {})
-        return search(work, self.store, gates)
+        work, gates = self._prepared(source, queries, fit_queries, min_agreement, max_kl, settings)
+        return search(work, self.store, gates, target)
 
     def _prepared(
         self,

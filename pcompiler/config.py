@@ -18,6 +18,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+MIN_DICTIONARY_BYTES, MAX_DICTIONARY_BYTES = 256, 2**20
+
+
+RANKINGS = ("probes", "surprise", "lexical")
+DUPLICATES = ("auto", "exact", "near", "meaning")
+
+
+def _or(names: Sequence[str]) -> str:
+    return f"one of {', '.join(names)}"
+
 
 def _require(ok: bool, name: str, value: object, allowed: str) -> None:
     if not ok:
@@ -65,9 +75,18 @@ class TargetConfig:
     budget_bytes: int | None = None  # of the patch; ranks are then shared out by energy
     strength: float | None = None  # of the patch, 0..1; chosen on validation probes
     refine: int = 0  # steps of gradient descent after the closed form
+    # text
+    rate: float | None = None  # kept tokens over the prompt's; none: nothing is lost
+    target_tokens: int | None = None  # the same as a number
+    ranking: str = "probes"  # what tells what matters: probes, surprise or lexical
+    protect: str = "auto"  # classes of spans, all, none; auto: those that fit
+    force: str = ""  # words that stay, with commas between
+    section: str = ""  # NAME=RATE of sections, with commas between
+    duplicates: str = "auto"  # what goes: exact, near or meaning; auto: near if a rate is given
 
     def __post_init__(self) -> None:
         f, b, s = self.factor, self.budget_bytes, self.strength
+        r, t = self.rate, self.target_tokens
         _require(f is None or 1 <= f <= 10_000, "factor", f, "a number from 1 to 10,000")
         _require(self.budget in ("head", "global"), "budget", self.budget, "head or global")
         _require(self.bits in (8, 16), "bits", self.bits, "8 or 16")
@@ -75,6 +94,12 @@ class TargetConfig:
         _require(b is None or b >= 1, "budget_bytes", b, "1 or more")
         _require(s is None or 0 <= s <= 1, "strength", s, "a number from 0 to 1")
         _require(0 <= self.refine <= 100_000, "refine", self.refine, "from 0 to 100,000 steps")
+        _require(r is None or 0 < r <= 1, "rate", r, "above 0 and at most 1")
+        _require(t is None or t >= 1, "target_tokens", t, "1 or more")
+        if r is not None and t is not None:
+            raise ConfigError("rate and target_tokens say the same thing; give one of them.")
+        _require(self.ranking in RANKINGS, "ranking", self.ranking, _or(RANKINGS))
+        _require(self.duplicates in DUPLICATES, "duplicates", self.duplicates, _or(DUPLICATES))
 
 
 @dataclass(frozen=True)
@@ -114,9 +139,12 @@ class StoreConfig:
 
     path: str = ""  # empty: the user's data folder
     zstd_level: int = 3
+    dictionary_bytes: int = 112_640  # of what prompts and probes have in common, at most
 
     def __post_init__(self) -> None:
         _require(1 <= self.zstd_level <= 22, "zstd_level", self.zstd_level, "from 1 to 22")
+        least, most, size = MIN_DICTIONARY_BYTES, MAX_DICTIONARY_BYTES, self.dictionary_bytes
+        _require(least <= size <= most, "dictionary_bytes", size, f"from {least} to {most}")
 
     @property
     def folder(self) -> Path:

@@ -4,6 +4,7 @@ PcompilerError
 ├── UserError            exit 2: the caller can mend it
 │   ├── InputError           a prompt, query file or marked-up part that cannot be read
 │   ├── ConfigError          a setting outside its range
+│   │   └── BudgetError          fewer tokens than what has to stay takes
 │   ├── DeviceError          a device or dtype that this machine does not have
 │   ├── ModelError           a model that is not there, or is not of a supported family
 │   ├── NotFoundError        an artifact that is not in the store
@@ -38,6 +39,10 @@ class InputError(UserError):
 
 class ConfigError(UserError):
     """A setting outside its range."""
+
+
+class BudgetError(ConfigError):
+    """Fewer tokens were asked for than what has to stay takes."""
 
 
 class DeviceError(UserError):

@@ -31,7 +31,7 @@ _GAPS = (
     (re.compile(r"[€$£]?\d(?:[\d.,:/-]*\d)?"), ("how many", "how much", "what number")),
     (re.compile(r"(?<=[a-z,] )[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)*"), ("who", "what", "which one")),
 )
-_STOP_WORDS = frozenset(
+STOP_WORDS = frozenset(
     """
     a about all also an and any are as at be been before but by can could did do does down during
     each for from had has have he her here his how i if in into is it its may more most must my no
@@ -69,10 +69,18 @@ def questions(about: Sequence[str], count: int, seed: int) -> list[str]:
     return list(found)[:count]
 
 
+def phrases(about: Sequence[str], seed: int) -> list[str]:
+    """A few words of each passage as a question, in shuffled order: none is left out first."""
+    pick = random.Random(seed)  # noqa: S311 - not for secrets
+    found = [f"{pick.choice(some)}?" for some in map(_phrases, about) if some]
+    pick.shuffle(found)
+    return found
+
+
 def _cloze(passage: str, pick: random.Random) -> str | None:
     """Some words of a passage, a number, name or other word asked for; none: it is too short."""
     gaps = [(gap, asked) for pattern, asked in _GAPS for gap in pattern.finditer(passage)]
-    content = (word for word in _WORD.finditer(passage) if word[0].lower() not in _STOP_WORDS)
+    content = (word for word in _WORD.finditer(passage) if word[0].lower() not in STOP_WORDS)
     gaps = gaps or [(word, ("what",)) for word in content]
     if not gaps:
         return None
@@ -93,9 +101,9 @@ def _phrases(passage: str) -> list[str]:
     """Runs of words between stop words."""
     runs: list[list[str]] = [[]]
     for word in _WORD.findall(passage):
-        if word.lower() in _STOP_WORDS or len(runs[-1]) == _PHRASE_WORDS:
+        if word.lower() in STOP_WORDS or len(runs[-1]) == _PHRASE_WORDS:
             runs.append([])
-        if word.lower() not in _STOP_WORDS:
+        if word.lower() not in STOP_WORDS:
             runs[-1].append(word)
     return [phrase for phrase in map(" ".join, runs) if len(phrase) > 3]
 
@@ -127,4 +135,4 @@ class Coverage:
 
 
 def _content(text: str) -> frozenset[str]:
-    return frozenset(w.lower() for w in _WORD.findall(text)) - _STOP_WORDS
+    return frozenset(w.lower() for w in _WORD.findall(text)) - STOP_WORDS

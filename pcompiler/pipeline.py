@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 
-from pcompiler import fidelity, targets
+from pcompiler import fidelity, latency, targets
 from pcompiler.clock import Clock
 from pcompiler.codec import tensors, zstd
 from pcompiler.config import Config, TargetConfig, check_gates
@@ -21,7 +20,6 @@ from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
 from pcompiler.passages import Coverage, passages
 from pcompiler.queries import to_lines
-from pcompiler.runtime.decode import first_token
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
@@ -29,7 +27,6 @@ from pcompiler.store.key import artifact_id, content_hash
 from pcompiler.table import percent
 from pcompiler.targets.base import Built, Compilation, Target
 
-TTFT_ROUNDS = 3
 STAGES = ("probing", "walk", "solving")  # of fitting, as the header tells their times
 
 
@@ -88,7 +85,7 @@ class Work:
 
     def address(self, target: Target) -> str:
         """The id that this compiles to; costs hashing only."""
-        probes = [self.queries, self.fit_queries if target.fits(self.config.targets) else None]
+        probes = [self.queries, self.fit_queries if target.asks(self.config.targets) else None]
         given = [content_hash(to_lines(some)) if some else "self-study" for some in probes]
         prompt, card = content_hash(self.source), self.model.card
         settings = self.fingerprint(target)
@@ -166,6 +163,7 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     """
     clock = Clock()
     target = _target(target_name, work.model)
+    settings = work.config.targets
     hit = store.find(work.address(target))
     if hit is not None:
         gates.check(hit.fidelity)
@@ -174,9 +172,9 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     with clock.lap("compile_s"):
         work.check()
         # What an earlier target has paid for is part of this one's cost as well.
-        needed = {"prefill": target.uses_teacher, "probing": target.fits(work.config.targets)}
+        needed = {"prefill": target.uses_teacher(settings), "probing": target.fits(settings)}
         clock.laps["compile_s"] = sum(s for stage, s in known.spent.items() if needed.get(stage))
-        if target.uses_teacher:
+        if target.uses_teacher(settings):
             _ = known.teacher
     with clock.lap("measure_s"):
         _ = known.probes  # written by the model, unless the user gave them
@@ -184,21 +182,26 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         for stage in STAGES[1:]:
             known.spent.pop(stage, None)  # another target's
         built = target.build(known)
-        raw = tensors.to_bytes(built.tensors)
+        raw = tensors.to_planes(built.tensors)
         body = zstd.compress(raw, work.config.store.zstd_level)
     with clock.lap("measure_s"):
-        stored = tensors.from_bytes(zstd.decompress(body, len(raw)))
+        stored = tensors.from_planes(zstd.decompress(body, len(raw)))
         student = target.attach(work.model, stored)
-        apart = work.uncovered if built.fit else ()
+        apart = work.uncovered if target.fits(settings) else ()
         measured = fidelity.measure(work.model, student, work.reference, apart)
     gates.check(measured, len(body))
     with clock.lap("compile_s"):
         header = _header(work, target, built, measured, body, len(raw))
-        fitting = to_lines(known.fitting) if built.fit else ""
+        fitting = to_lines(known.fitting) if target.fits(settings) else ""
         store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
-    ttft_s = time_to_first_token(work, target, store, header.id)
-    stages = {f"{s}_s": known.spent[s] for s in STAGES if built.fit and s in known.spent}
-    header = replace(header, timing={**clock.laps, **stages, "ttft_s": ttft_s})
+    stages = {f"{s}_s": known.spent[s] for s in STAGES if s in known.spent}
+    timing = {
+        **clock.laps,
+        **(stages if target.fits(settings) else {}),
+        "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
+        "full_ttft_s": latency.of_full_prompt(work.model, work.reference, known.spent["prefill"]),
+    }
+    header = replace(header, timing=timing)
     store.annotate(header)
     return Compiled(header, False, clock.elapsed())
 
@@ -229,18 +232,6 @@ def remeasure(work: Work, artifact: Artifact) -> Fidelity:
     return fidelity.measure(work.model, attach(work.model, artifact), work.reference)
 
 
-def time_to_first_token(work: Work, target: Target, store: Store, name: str) -> float:
-    """Seconds from an id in the store to the first answer token; median of a few rounds."""
-    queries = sorted(work.reference.queries, key=len)
-    query = queries[len(queries) // 2]
-    seconds = []
-    for _ in range(TTFT_ROUNDS):
-        start = time.perf_counter()
-        first_token(work.model, target.attach(work.model, store.get(name).tensors()), query)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
 def _target(name: str, model: LanguageModel) -> Target:
     target = targets.get(name)
     if model.card.family not in target.families:
@@ -259,7 +250,7 @@ def _header(
     known = work.compilation
     lead = known.template.lead() if built.kept_tokens == 0 else ""
     fit = built.fit
-    if fit:
+    if target.fits(work.config.targets):
         fit = fit | {"probes_hash": content_hash(to_lines(known.fitting))}
     return Header(
         id=work.address(target),

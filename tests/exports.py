@@ -54,7 +54,7 @@ def header_for(model: LanguageModel, target: str, body: bytes, size: int) -> Hea
 
 
 def artifact_of(model: LanguageModel, target: str, prefix: Prefix, bits: int = 16) -> Artifact:
-    raw = tensors.to_bytes(to_tensors(prefix, bits, windows=prefix.positions is not None))
+    raw = tensors.to_planes(to_tensors(prefix, bits, windows=prefix.positions is not None))
     body = zstd.compress(raw, 1)
     return Artifact(header_for(model, target, body, len(raw)), body)
 

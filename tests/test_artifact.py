@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
-from dataclasses import asdict, replace
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from pcompiler.store.artifact import FORMAT, Artifact, Header
 
 def make(content: dict[str, torch.Tensor] | None = None, **changes: object) -> Artifact:
     """A small, valid artifact."""
-    raw = tensors.to_bytes(content or {"keys": torch.arange(12.0).reshape(3, 4)})
+    raw = tensors.to_planes(content or {"keys": torch.arange(12.0).reshape(3, 4)})
     body = zstd.compress(raw)
     header = Header(
         id="0123456789abcdef01234567",
@@ -173,14 +175,58 @@ def test_eight_bits_of_what_float16_cannot_hold_do_not_overflow() -> None:
     torch.testing.assert_close(again, x, rtol=0, atol=1e6 / 127)
 
 
-def test_format_1_which_knew_of_no_fitting_is_still_read() -> None:
-    header = make().header
-    fields = asdict(header)
-    fit, fidelity = fields.pop("fit"), fields["fidelity"]
-    for name in ("kl_uncovered", "agreement_uncovered", "probes_uncovered"):
-        del fidelity[name]
-    text = json.dumps(fields, sort_keys=True).encode()
-    record = struct.pack("<8sII", b"PCOMPILE", 1, len(text)) + text
-    found, _ = Header.parse(record + hashlib.sha256(record).digest())
-    assert found == header
-    assert fit == {}
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_formats_are_still_read_and_annotated_as_what_they_are(version: int) -> None:
+    """Files that older versions wrote: 1 knew of no fitting, 2 of no planes."""
+    data = (Path(__file__).parent / "formats" / f"format_{version}.pca").read_bytes()
+    assert struct.unpack_from("<I", data, 8) == (version,)
+    artifact = Artifact.decode(data)
+    assert artifact.header.fit == {}
+    again = Artifact.decode(Artifact(replace(artifact.header, timing={}), artifact.body).encode())
+    assert struct.unpack_from("<I", again.encode(), 8) == (2,)
+    for read in (artifact, again):
+        found = read.tensors()
+        assert torch.equal(found["keys"], torch.arange(12.0).reshape(3, 4).half())
+        assert found["length"].tolist() == [7]
+
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.uint8, torch.int32)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 5), max_size=4),
+    st.sampled_from((*_DTYPES, torch.float64, torch.bool, torch.complex64)),
+    st.binary(min_size=16, max_size=400),
+)
+def test_planes_keep_every_bit(shape: list[int], dtype: torch.dtype, noise: bytes) -> None:
+    """Of any shape, none and nothing included, and of any content: of NaNs too, all bits."""
+    size = math.prod(shape) * dtype.itemsize
+    octets = torch.tensor(list((noise * (size // len(noise) + 1))[:size]), dtype=torch.uint8)
+    octets = octets % 2 if dtype is torch.bool else octets
+    tensor = octets.view(dtype).reshape(shape)
+    raw = tensors.to_planes({"x": tensor})
+    (found,) = tensors.from_planes(raw).values()
+    assert (found.dtype, found.shape) == (dtype, tensor.shape)
+    assert torch.equal(found.reshape(-1).view(torch.uint8), octets)
+    assert len(raw) == len(tensors.to_bytes({"x": tensor}))
+    assert tensors.to_planes({"x": found}) == raw
+
+
+def test_planes_put_first_bytes_first() -> None:
+    numbers = torch.tensor([0x0102, 0x0304, 0x0506], dtype=torch.int16)
+    assert tensors.to_planes({"x": numbers}).endswith(bytes([2, 4, 6, 1, 3, 5]))
+
+
+def test_planes_of_a_view_are_those_of_its_copy() -> None:
+    whole = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).half()
+    for view in (whole.T, whole[:, ::2], whole[2]):
+        raw = tensors.to_planes({"x": view.requires_grad_()})
+        assert raw == tensors.to_planes({"x": view.detach().clone()})
+        assert torch.equal(tensors.from_planes(raw)["x"], view)
+
+
+def test_planes_make_16_bit_noise_smaller_than_zstd_alone_does() -> None:
+    x = {"x": torch.randn(500_000, generator=torch.Generator().manual_seed(0)).half()}
+    plain, planes = (len(zstd.compress(f(x))) for f in (tensors.to_bytes, tensors.to_planes))
+    assert planes < 0.95 * plain

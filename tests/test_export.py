@@ -7,15 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from exports import PROMPT, QUERY, artifact_of
+from exports import PROMPT, QUERY, artifact_of, header_for
 
 from pcompiler import targets
+from pcompiler.codec import tensors, zstd
 from pcompiler.compiler import Compiler
 from pcompiler.errors import ConfigError, InputError, UserError
 from pcompiler.export import folder
 from pcompiler.export.base import Exported, Request, write
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import prefill
+from pcompiler.store.artifact import Artifact
 
 Cli = Callable[..., tuple[int, str, str]]
 HOURS = "We open at nine every day."
@@ -48,12 +50,15 @@ def test_messages_are_the_compressed_prompt(compiler: Compiler, tmp_path: Path) 
 def test_messages_that_are_not_known_are_null_and_the_text_is_there(
     compiler: Compiler, tmp_path: Path
 ) -> None:
-    artifact = compiler.store.get(compiler.compile(CHAT, target="text").id)
-    for source, told in ((None, "--prompt"), ("Another prompt.", "Compile it again")):
-        exported = write(Request(artifact, source), "messages", tmp_path / told)
-        body = json.loads(exported.files["messages.json"])
-        assert (body["messages"], "nine" in body["context"]) == (None, True)
-        assert told in exported.notes[0]
+    """As of artifacts from before messages were stored beside the text."""
+    text = compiler.store.get(compiler.compile(CHAT, target="text").id).tensors()["text"]
+    raw = tensors.to_planes({"text": text})
+    body = zstd.compress(raw)
+    old = Artifact(header_for(compiler.model, "text", body, len(raw)), body)
+    exported = write(Request(old), "messages", tmp_path / "out")
+    found = json.loads(exported.files["messages.json"])
+    assert (found["messages"], "nine" in found["context"]) == (None, True)
+    assert "Compile it again" in exported.notes[0]
 
 
 def test_wrong_combinations_are_told_what_goes_where(model: LanguageModel, tmp_path: Path) -> None:

@@ -1,7 +1,15 @@
-"""Named tensors ↔ safetensors bytes, and the 16-bit form that keys and values are stored in."""
+"""Named tensors ↔ safetensors bytes, as they are or in planes; the forms they are rounded to.
+
+In planes, a tensor's first bytes stand together, then all second ones, and so on. Of 16-bit keys
+and values one plane has the exponents, which zstd shortens by a third, and the other is noise,
+which it then copies: smaller and sooner read than the two mixed. Channels standing together, or
+differences between tokens, were measured too, and gain less than they take to undo.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -27,6 +35,45 @@ def from_bytes(data: bytes) -> dict[str, torch.Tensor]:
         return safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError) as e:
         raise DamageError(f"the tensors cannot be read: {e}.") from None
+
+
+def to_planes(tensors: dict[str, torch.Tensor]) -> bytes:
+    """Named tensors as safetensors bytes, each one's bytes in planes; as long as ``to_bytes``."""
+    return to_bytes({name: _split(tensor) for name, tensor in tensors.items()})
+
+
+def from_planes(data: bytes) -> dict[str, torch.Tensor]:
+    """Undo ``to_planes``, bit for bit. Raises DamageError: see ``from_bytes``."""
+    found = from_bytes(data)
+    return {name: _merge(found.pop(name)) for name in list(found)}  # never all of them twice
+
+
+def _split(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape and type whose memory has the other's bytes in planes."""
+    each = _octets(tensor).reshape(-1, tensor.element_size())
+    return _like(tensor, np.ascontiguousarray(each.T))
+
+
+def _merge(tensor: torch.Tensor) -> torch.Tensor:
+    """Undo ``_split``."""
+    if tensor.element_size() == 1:
+        return tensor
+    planes = _octets(tensor).reshape(tensor.element_size(), -1)
+    whole = np.empty(planes.shape[::-1], np.uint8)
+    for place, plane in enumerate(planes):  # three times as fast as a transposed copy
+        whole[:, place] = plane
+    return _like(tensor, whole)
+
+
+def _octets(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:
+    flat: npt.NDArray[np.uint8] = (
+        tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    )
+    return flat
+
+
+def _like(tensor: torch.Tensor, octets: npt.NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(octets.reshape(-1)).view(tensor.dtype).reshape(tensor.shape)
 
 
 def to_16_bit(tensor: torch.Tensor) -> torch.Tensor:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pcompiler.commands import options, output
+from pcompiler.commands import diff, options, output
+from pcompiler.config import Config
 from pcompiler.errors import ConfigError, InputError, UserError
 from pcompiler.frontend import parse, read_source
 from pcompiler.queries import read_queries
+from pcompiler.store.artifact import Artifact
 from pcompiler.store.db import Store
 from pcompiler.table import seconds
 
 if TYPE_CHECKING:
+    from pcompiler.compiler import Compiler
     from pcompiler.search import Trial
 
 
@@ -28,30 +32,39 @@ def run(args: argparse.Namespace) -> int:
     fit_queries = _queries(args.fit_queries)
     if args.out:
         _check_out(Path(args.out))
-    auto = config.compile.target == "auto"
-    _check_plot(args.plot, auto)
+    searches = _searches(config)
+    _check_plot(args.plot, searches)
+    _check_diff(args, config)
     from pcompiler.compiler import Compiler
 
     with Store(config.store.folder) as store:
         compiler = Compiler(store=store, config=config)
         trials: list[Trial] = []
-        if auto:
-            found = compiler.search(source, queries, fit_queries=fit_queries)
+        if searches:
+            target = config.compile.target
+            found = compiler.search(source, queries, fit_queries=fit_queries, target=target)
             done, trials = found.compiled, found.trials
         else:
             done = compiler.compile(source, queries=queries, fit_queries=fit_queries)
         if args.out:
             _write_file(Path(args.out), store.get(done.id).encode())
+        parts = _diff(compiler, source, store.get(done.id)) if _wants_diff(args) else []
+    if args.diff_html:
+        saved = f"{done.header.kept_tokens} of {done.header.context_tokens} tokens are kept."
+        _write_file(Path(args.diff_html), diff.page(parts, args.file, saved).encode())
     if args.plot:
         from pcompiler.commands.trade import picture
 
         picture(trials, done, Path(args.plot))
     if args.json:
         tried = {"trials": [{**vars(t), "fidelity": vars(t.fidelity)} for t in trials]}
-        summary = {**output.summary(done.header), **(tried if auto else {})}
+        shown = {"diff": [[p.sign, p.text] for p in parts]} if args.diff else {}
+        summary = {**output.summary(done.header), **(tried if searches else {}), **shown}
         output.json_line({**summary, "cached": done.cached, "elapsed_s": done.elapsed_s})
         return 0
-    if auto:
+    if args.diff:
+        print(f"{diff.coloured(parts) if sys.stdout.isatty() else diff.marked(parts)}\n")
+    if searches:
         from pcompiler.commands.trade import table
 
         print(f"{table(trials, done)}\n")
@@ -63,12 +76,39 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_plot(path: str | None, auto: bool) -> None:
+def _searches(config: Config) -> bool:
+    """Whether several artifacts are tried: auto, or text with a gate to choose the rate by."""
+    gated = config.compile.min_agreement is not None or config.compile.max_kl is not None
+    free = config.targets.rate is None and config.targets.target_tokens is None
+    target = config.compile.target
+    return target == "auto" or (target == "text" and gated and free)
+
+
+def _wants_diff(args: argparse.Namespace) -> bool:
+    return bool(args.diff or args.diff_html)
+
+
+def _check_diff(args: argparse.Namespace, config: Config) -> None:
+    """Before anything slow runs."""
+    if _wants_diff(args) and config.compile.target != "text":
+        raise ConfigError("--diff shows what a text lost; give --target text.")
+    if args.diff_html:
+        _check_out(Path(args.diff_html), "--diff-html")
+
+
+def _diff(compiler: Compiler, source: str, artifact: Artifact) -> list[diff.Change]:
+    from pcompiler.template import Template
+
+    full = Template.of(compiler.model.tokenizer, parse(source).messages).context_text
+    return diff.changes(full, bytes(artifact.tensors()["text"].tolist()).decode())
+
+
+def _check_plot(path: str | None, searches: bool) -> None:
     """Before anything slow runs."""
     if path is None:
         return
-    if not auto:
-        raise ConfigError("--plot shows what --target auto has tried; give both.")
+    if not searches:
+        raise ConfigError("--plot shows what a search has tried; give --target auto as well.")
     if not path.endswith(".png") or not Path(path).absolute().parent.is_dir():
         raise InputError(f"--plot {path}: name a .png file in a folder that exists.")
     from pcompiler.commands.trade import check
@@ -80,11 +120,11 @@ def _queries(path: str | None) -> list[str] | None:
     return [probe.query for probe in read_queries(path)] if path else None
 
 
-def _check_out(path: Path) -> None:
+def _check_out(path: Path, option: str = "--out") -> None:
     if path.is_dir():
-        raise InputError(f"--out {path} is a folder; name a file in it.")
+        raise InputError(f"{option} {path} is a folder; name a file in it.")
     if not path.absolute().parent.is_dir():
-        raise InputError(f"--out {path}: its folder does not exist; make it first.")
+        raise InputError(f"{option} {path}: its folder does not exist; make it first.")
 
 
 def _write_file(path: Path, data: bytes) -> None:

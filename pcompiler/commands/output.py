@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
 from pcompiler.store.artifact import Header
 from pcompiler.table import nbytes, percent, render, seconds
 
+LEAST_SAVED = 0.03  # of the time to first token: less is noise
 LIST_COLUMNS = (
     "artifact",
     "target",
@@ -39,10 +41,31 @@ def summary(header: Header) -> dict[str, Any]:
         "compile_s": header.timing.get("compile_s"),
         "measure_s": header.timing.get("measure_s"),
         "ttft_s": header.timing.get("ttft_s"),
+        "full_ttft_s": header.timing.get("full_ttft_s"),
+        "break_even_requests": break_even(header),
         "fidelity": asdict(header.fidelity),
         "fit": header.fit,
         "created": header.created,
     }
+
+
+def break_even(header: Header) -> int | None:
+    """Requests after which compiling has paid for itself; none: it never does, or is not known."""
+    t = header.timing
+    if not {"compile_s", "ttft_s", "full_ttft_s"} <= t.keys():
+        return None
+    saved_s = t["full_ttft_s"] - t["ttft_s"]
+    return math.ceil(t["compile_s"] / saved_s) if saved_s > LEAST_SAVED * t["full_ttft_s"] else None
+
+
+def _worth(header: Header) -> str:
+    t, requests = header.timing, break_even(header)
+    if "full_ttft_s" not in t:
+        return ""
+    full = f"with the full prompt after {seconds(t['full_ttft_s'])}"
+    if requests is None:
+        return f"{full}: not worth compiling on this machine, for time"
+    return f"{full}: compiling pays from request {requests} on"
 
 
 def report(header: Header) -> str:
@@ -61,12 +84,19 @@ def report(header: Header) -> str:
             f"{nbytes(header.size_bytes)}; first token after {seconds(t.get('ttft_s'))}",
             f"built and stored in {seconds(t.get('compile_s'))}, "
             f"fidelity measured in {seconds(t.get('measure_s'))}",
+            *([worth] if (worth := _worth(header)) else []),
+            *([let_go] if (let_go := _let_go(header)) else []),
             "",
             render(("", "KL (nats/token)", "agreement"), rows),
             f"on {f.answer_tokens} answer tokens of {f.probes} held-out probes "
             f"({header.probes_from})",
         ]
     )
+
+
+def _let_go(header: Header) -> str:
+    names = header.fit.get("let_go")
+    return f"not protected, because they did not fit: {', '.join(names)}" if names else ""
 
 
 def list_row(header: Header) -> tuple[str, ...]:

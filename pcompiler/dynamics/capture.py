@@ -233,13 +233,13 @@ class Teacher(Walker):
         self._positions = torch.arange(prefix.length, device=model.device.handle)
         self._recorded: list[tuple[Stream, Stream, torch.Tensor]] = []
 
-    def record(self) -> torch.Tensor:
-        """Walk through all layers now; ``advance`` then reads what was seen.
+    def record(self, depth: int | None = None) -> torch.Tensor:
+        """Walk through all layers now, or the first few; ``advance`` then reads what was seen.
 
         Streams go to files once they are large. Returns the importance of all keys (L, H_kv, n),
         which a budget for all layers together needs before the first is compacted.
         """
-        layers = range(self.model.card.layers)
+        layers = range(depth or self.model.card.layers)
         with torch.no_grad(), progress.bar(len(layers), "teacher", "layer") as shown:
             for layer in layers:
                 self.advance(Block(self.model, layer), layer)

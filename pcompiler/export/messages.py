@@ -1,4 +1,4 @@
-"""A text artifact as JSON: its chat messages where they are known, and the templated text."""
+"""A text artifact as JSON: its chat messages, and the templated text."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 from pcompiler.errors import DamageError
 from pcompiler.export import card
 from pcompiler.export.base import Exported, Exporter, Request
-from pcompiler.frontend import parse
-from pcompiler.passes import deduplicate, normalize
 
 WHAT = (
     "A prompt with less text. In messages.json, `messages` are chat messages for any service that "
@@ -16,12 +14,8 @@ WHAT = (
     "`context + before + query + after`, as text."
 )
 LOST = (
-    "`messages` is null: the artifact keeps the templated text only, and the prompt that it was "
-    "compiled from was not at hand. Export from the store that has it, or with --prompt FILE."
-)
-OTHER = (
-    "`messages` is null: this version of pcompiler shortens the prompt otherwise than the one that "
-    "compiled the artifact. Compile it again."
+    "`messages` is null: an older pcompiler compiled the artifact, and kept the templated text "
+    "only. Compile it again."
 )
 
 
@@ -31,13 +25,14 @@ class Messages(Exporter):
     name = "messages"
 
     def files(self, request: Request) -> Exported:
-        """The text, and its messages if the prompt is known and shortens to this text again."""
+        """The text, and its messages."""
         header = request.header
-        context = _context(request)
-        messages = _messages(request.source) if request.source is not None else None
+        context = _text(request, "text")
+        if context is None:
+            raise DamageError(f"artifact {header.id} has no text.")
+        stored = _text(request, "messages")
+        messages = json.loads(stored) if stored is not None else None
         notes: tuple[str, ...] = (LOST,) if messages is None else ()
-        if messages is not None and not _stand_in(context, messages):
-            messages, notes = None, (OTHER,)
         body = {
             "messages": messages,
             "context": context,
@@ -51,29 +46,9 @@ class Messages(Exporter):
         return Exported(files, notes, {"messages": len(messages) if messages else None})
 
 
-def _context(request: Request) -> str:
-    text = request.artifact.tensors().get("text")
-    if text is None:
-        raise DamageError(f"artifact {request.header.id} has no text.")
-    return bytes(text.tolist()).decode(errors="replace")
-
-
-def _messages(source: str) -> list[dict[str, str]]:
-    """The prompt once more through the passes of the text target, which need no model."""
-    prompt = deduplicate.run(normalize.run(parse(source)))
-    return [{"role": m.role, "content": m.content} for m in prompt.messages]
-
-
-def _stand_in(context: str, messages: list[dict[str, str]]) -> bool:
-    """Whether the messages are in the text, in order; templates strip what is around them."""
-    at = 0
-    for message in messages:
-        content = message["content"].strip()
-        at = context.find(content, at)
-        if at < 0:
-            return False
-        at += len(content)
-    return True
+def _text(request: Request, name: str) -> str | None:
+    tensor = request.artifact.tensors().get(name)
+    return None if tensor is None else bytes(tensor.tolist()).decode(errors="replace")
 
 
 EXPORTER = Messages()

@@ -6,7 +6,8 @@
     12      4      h, length of the header
     16      h      header, UTF-8 JSON with sorted keys
     16+h    32     SHA-256 of all bytes before it
-    48+h    …      body: one zstd frame (with its own XXH64) of safetensors bytes
+    48+h    …      body: one zstd frame (with its own XXH64) of safetensors bytes, in planes
+                   (see ``codec/tensors.py``) since format 3
 
 The first four parts are the header record. The store keeps it apart from the body, so that a
 listing reads no tensors; a file has the two joined. Torch is imported only to read tensors.
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     import torch
 
 MAGIC = b"PCOMPILE"
-FORMAT = 2  # 2 added ``fit`` and what fidelity says of uncovered facts
+FORMAT = 3  # 2 added ``fit`` and what fidelity says of uncovered facts; 3, planes
 OLDEST_READ = 1
+_WHOLE = 2  # the last format whose tensors are not in planes
 MAX_HEADER_BYTES = 2**20
 _FIXED = struct.Struct("<8sII")
 _DIGEST_BYTES = 32
@@ -56,13 +58,15 @@ class Header:
         after: what it puts between a query and the answer.
         fidelity: measured on held-out probes, both bounds included.
         created: ISO 8601, UTC. With ``timing`` the only part that a repeated compile changes.
-        timing: compile_s, measure_s, ttft_s: seconds on the machine that compiled; where it was
-            fitted on probes, of compile_s also probing_s, walk_s and, of the walk, solving_s.
+        timing: seconds on the machine that compiled: compile_s, measure_s, ttft_s, full_ttft_s
+            (first token with the full prompt, which is read first); where it was fitted on probes,
+            of compile_s also probing_s, walk_s and, of the walk, solving_s.
         body_bytes: length of the body.
         body_sha256: its hash.
         tensor_bytes: its length once decompressed.
         parent: id of the artifact that this one was made from, if any.
         fit: what was chosen while fitting (factor, rank, strength, probes); empty: nothing was.
+        format: 3, or 2 for a body of that or an older format, which a new header leaves as it is.
     """
 
     id: str
@@ -86,11 +90,14 @@ class Header:
     tensor_bytes: int
     parent: str | None = None
     fit: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
 
     def record(self) -> bytes:
         """The header record: magic, version, length, JSON, digest."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":")).encode()
-        record = _FIXED.pack(MAGIC, FORMAT, len(text)) + text
+        fields = dataclasses.asdict(self)
+        version = fields.pop("format")
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+        record = _FIXED.pack(MAGIC, version, len(text)) + text
         return record + hashlib.sha256(record).digest()
 
     @property
@@ -121,7 +128,8 @@ class Header:
         try:
             fields = json.loads(data[_FIXED.size : end])
             fidelity = Fidelity(**fields.pop("fidelity"))
-            return cls(fidelity=fidelity, **fields), end + _DIGEST_BYTES
+            header = cls(fidelity=fidelity, **fields, format=max(version, _WHOLE))
+            return header, end + _DIGEST_BYTES
         except (ValueError, TypeError, KeyError, AttributeError) as e:
             raise DamageError(
                 f"its header does not read as one of format {version}: {e}."
@@ -167,10 +175,11 @@ class Artifact:
         Raises:
             DamageError: the body is not what was written.
         """
-        from pcompiler.codec.tensors import from_bytes
+        from pcompiler.codec.tensors import from_bytes, from_planes
 
         self._check_length()
-        return from_bytes(zstd.decompress(self.body, self.header.tensor_bytes))
+        read = from_bytes if self.header.format <= _WHOLE else from_planes
+        return read(zstd.decompress(self.body, self.header.tensor_bytes))
 
     def _check_length(self) -> None:
         have, want = len(self.body), self.header.body_bytes

@@ -1,9 +1,10 @@
 """One RocksDB for everything that persists; raw bytes, one column family for each kind of record.
 
-    artifacts   id → header record
-    tensors     id → body
-    prompts     content hash → source text
-    probes      content hash → JSON lines
+    artifacts     id → header record
+    tensors       id → body
+    prompts       content hash → source text
+    probes        content hash → JSON lines
+    dictionaries  id → dictionary that prompts and probes may be compressed with; current → id
 
 What belongs together is written in one batch. A commit is in the write-ahead log before it is
 acknowledged: it survives a killed process.
@@ -12,28 +13,26 @@ acknowledged: it survives a killed process.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import rocksdict as rocks
 
 from pcompiler.closing import Closing
-from pcompiler.errors import (
-    DamageError,
-    InputError,
-    NotFoundError,
-    PcompilerError,
-    StoreUnavailable,
-)
+from pcompiler.codec.dictionary import Dictionary
+from pcompiler.errors import DamageError, NotFoundError, PcompilerError, StoreUnavailable
 from pcompiler.store import journal
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.key import content_hash
+from pcompiler.store.rocksdb import options, translated
+from pcompiler.store.texts import CURRENT, Texts, needs
 
-FAMILIES = ("artifacts", "tensors", "prompts", "probes")
-BLOCK_CACHE_BYTES = 256 * 2**20  # a handful of exact caches stay hot
+TEXTS = ("prompts", "probes")
+FAMILIES = ("artifacts", "tensors", *TEXTS, "dictionaries")
+MAX_DICTIONARIES = 64
 _ID = re.compile(r"[0-9a-f]{4,24}")
 
 
@@ -71,15 +70,17 @@ class Store(Closing):
             if read_only
             else rocks.AccessType.read_write()
         )
-        families = {name: _options(compress=name != "tensors") for name in FAMILIES}
         with self._errors():
             if not read_only:
                 path.mkdir(parents=True, exist_ok=True)
             journal.check(path)
+            names = _families(path, read_only)
+            families = {name: options(compress=name != "tensors") for name in names}
             self._db: Any = rocks.Rdict(
-                str(path), _options(), column_families=families, access_type=access
+                str(path), options(), column_families=families, access_type=access
             )
-            self._families: Any = {name: self._db.get_column_family(name) for name in FAMILIES}
+            self._families: Any = {name: self._db.get_column_family(name) for name in names}
+        self._texts = Texts(lambda key: self._get("dictionaries", key))
 
     def close(self) -> None:
         """Let go of the files and the lock; the lock lasts while a family object lives."""
@@ -104,12 +105,12 @@ class Store(Closing):
         assert content_hash(source) == header.prompt_hash, "the prompt that was compiled"
         assert content_hash(probes) == header.probes_hash, "the probes that were measured"
         key = header.id.encode()
-        lists = [text for text in (probes, fitting) if text]
+        lists, encode = [text for text in (probes, fitting) if text], self._texts.encode
         self._write(
             [
                 ("tensors", key, artifact.body),
-                ("prompts", header.prompt_hash.encode(), source.encode()),
-                *(("probes", content_hash(text).encode(), text.encode()) for text in lists),
+                ("prompts", header.prompt_hash.encode(), encode(source)),
+                *(("probes", content_hash(text).encode(), encode(text)) for text in lists),
                 ("artifacts", key, header.record()),
             ]
         )
@@ -167,11 +168,65 @@ class Store(Closing):
         for key, record in self._records("artifacts"):
             yield self._parse(record, key)
 
+    def texts(self) -> Iterator[str]:
+        """All prompts and probe lists. Raises DamageError, as reading one of them does."""
+        for family in TEXTS:
+            for key, record in self._records(family):
+                yield self._read(family, key, record)
+
+    def dictionary(self) -> Dictionary | None:
+        """The dictionary that prompts and probes are stored with, if any."""
+        return self._texts.current()
+
+    def dictionaries(self) -> list[tuple[Dictionary, int]]:
+        """All dictionaries, oldest first, and how many records cannot be read without each."""
+        uses = Counter(needs(record) for f in TEXTS for _, record in self._records(f))
+        keys = [key for key, _ in self._records("dictionaries") if key != CURRENT]
+        found = sorted(map(self._texts.dictionary, keys), key=lambda d: (d.created, d.version))
+        return [(dictionary, uses[dictionary.id]) for dictionary in found]
+
+    def add_dictionary(self, dictionary: Dictionary) -> Dictionary:
+        """Store prompts and probes with this dictionary from now on.
+
+        A store has 64 dictionaries at most: the oldest that no record needs makes room.
+
+        Returns:
+            the dictionary as the store has it: one that was here already stays as it is.
+
+        Raises:
+            StoreUnavailable: there are 64, and records need them all.
+        """
+        known, key = self.dictionaries(), str(dictionary.id).encode()
+        here = next((d for d, _ in known if d.id == dictionary.id), None)
+        changes: list[tuple[str, bytes, bytes | None]] = [
+            ("dictionaries", CURRENT.encode(), key),
+        ]
+        if here is None:
+            changes.append(("dictionaries", key, dictionary.encode()))
+            if len(known) >= MAX_DICTIONARIES:
+                changes.append(("dictionaries", str(self._unused(known)).encode(), None))
+        self._write(changes)
+        return here or dictionary
+
+    def _unused(self, known: list[tuple[Dictionary, int]]) -> int:
+        """Id of the oldest dictionary that no record needs."""
+        for dictionary, uses in known:
+            if not uses:
+                return dictionary.id
+        raise StoreUnavailable(
+            f"the store {self.path} has {len(known)} dictionaries, and its prompts and probes "
+            "need them all; use another --store."
+        )
+
     def _text(self, family: str, key: str) -> str | None:
-        data = self._get(family, key)
-        if data is None:
-            return None
-        text = data.decode(errors="replace")
+        record = self._get(family, key)
+        return None if record is None else self._read(family, key, record)
+
+    def _read(self, family: str, key: str, record: bytes) -> str:
+        try:
+            text = self._texts.decode(record)
+        except PcompilerError as e:
+            raise DamageError(f"record {key} of {family} in {self.path}: {e}") from None
         if content_hash(text) != key:
             raise DamageError(f"record {key} of {family} in {self.path} is damaged.")
         return text
@@ -184,11 +239,15 @@ class Store(Closing):
         return header
 
     def _get(self, family: str, key: str) -> bytes | None:
+        if family not in self._families:  # a store of before there was this family, to be read
+            return None
         with self._errors():
             value: bytes | None = self._families[family].get(key.encode())
         return value
 
     def _records(self, family: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+        if family not in self._families:
+            return
         start = prefix.encode()
         with self._errors():
             cursor = self._families[family].iter()
@@ -211,55 +270,16 @@ class Store(Closing):
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """RocksDB raises bare exceptions: tell by their text what the user can do."""
+        """RocksDB's errors as ours."""
         try:
             yield
         except Exception as e:
             if type(e) is not Exception and not isinstance(e, OSError):
                 raise  # ours, or a mistake in the code: not RocksDB's
-            raise _translated(e, self.path) from e
+            raise translated(e, self.path) from e
 
 
-def _translated(error: Exception, path: Path) -> PcompilerError:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "lock hold" in text or "/LOCK" in text:
-        return StoreUnavailable(
-            f"another process is writing to the store {path}; wait for it, or use another --store."
-        )
-    if "No space left" in text:
-        return StoreUnavailable(
-            f"the disk of the store {path} is full; what was stored before is safe. "
-            "Free some space, or use another --store."
-        )
-    if "Read-only" in text or "Permission denied" in text:
-        return StoreUnavailable(
-            f"the store {path} is not writable, which it has to be even to be read; "
-            "use another --store, or copy it to a writable folder."
-        )
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        return InputError(f"the store {path} is not a folder; use another --store.")
-    damaged = "Corruption" in text or "checksum" in text or (path / "CURRENT").exists()
-    if damaged:
-        return DamageError(f"the store {path} is damaged: {text}")
-    return StoreUnavailable(f"cannot open the store {path}: {text}")
-
-
-def _options(compress: bool = True) -> Any:  # noqa: ANN401 - rocksdict has no stubs for it
-    options = rocks.Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.create_missing_column_families(True)
-    # Raises on a damaged log, where the default silently drops what follows the damage;
-    # a torn tail, which a killed process leaves, still opens.
-    options.set_wal_recovery_mode(rocks.DBRecoveryMode.tolerate_corrupted_tail_records())
-    kind = rocks.DBCompressionType.zstd() if compress else rocks.DBCompressionType.none()
-    options.set_compression_type(kind)
-    table = rocks.BlockBasedOptions()
-    table.set_block_cache(_block_cache())
-    options.set_block_based_table_factory(table)
-    options.set_keep_log_file_num(2)
-    return options
-
-
-@lru_cache(maxsize=1)
-def _block_cache() -> Any:  # noqa: ANN401
-    return rocks.Cache(BLOCK_CACHE_BYTES)  # one for the process, shared by its stores
+def _families(path: Path, read_only: bool) -> set[str]:
+    """Ours, and those of a newer version; a reader can open only what is there."""
+    there = set(rocks.Rdict.list_cf(str(path))) if holds_store(path) else set()
+    return (there if read_only else there | set(FAMILIES)) - {"default"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
@@ -22,6 +22,8 @@ from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import answer_all
 from pcompiler.runtime.prefix import Prefix, prefill
 from pcompiler.template import Template
+
+T = TypeVar("T")
 
 # Of so many fitting probes one is for choosing: of those that the user gave, and of self-study.
 VALIDATION_EVERY = {True: 3, False: 6}
@@ -47,6 +49,7 @@ class Compilation:
     queries: Sequence[Probe] = ()
     fit_queries: Sequence[Probe] = ()
     spent: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def template(self) -> Template:
@@ -140,11 +143,18 @@ class Compilation:
             rows.append(Row(query, alone, answer.tokens, validation, asked))
         return rows
 
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What a target makes of the prompt and uses again with other settings, by name."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
+
     def with_config(self, config: Config) -> Compilation:
         """The same prompt with other [targets]; teacher, probes and answers are kept."""
         assert config.probes == self.config.probes, "other probes would need other answers"
         other = replace(self, config=config)
-        kept = ("template", "context", "teacher", "probes", "fitting", "rows")
+        kept = ("template", "context", "teacher", "probes", "fitting", "rows")  # and once()
         vars(other).update({name: vars(self)[name] for name in kept if name in vars(self)})
         return other
 
@@ -166,7 +176,7 @@ class Built:
     Attributes:
         tensors: everything that ``attach`` needs, by name.
         kept_tokens: tokens that stand before the query when it is attached.
-        fit: what was chosen and seen while fitting, for the header; empty: nothing was fitted.
+        fit: what was chosen and seen on the way, for the header.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -184,7 +194,6 @@ class Target(ABC):
     name: ClassVar[str]
     families: ClassVar[tuple[str, ...]] = FAMILIES
     settings: ClassVar[tuple[str, ...]] = ()  # the fields of TargetConfig that it goes by
-    uses_teacher: ClassVar[bool] = False  # whether build runs the model over the full prompt
 
     def resolved(self, settings: TargetConfig) -> TargetConfig:
         """The settings with the target's own defaults where none were given."""
@@ -193,6 +202,14 @@ class Target(ABC):
     def fits(self, _settings: TargetConfig) -> bool:
         """Whether ``build`` fits anything on probes with these settings."""
         return False
+
+    def asks(self, settings: TargetConfig) -> bool:
+        """Whether ``build`` goes by the user's fit queries: all that fits on probes does."""
+        return self.fits(settings)
+
+    def uses_teacher(self, _settings: TargetConfig) -> bool:
+        """Whether ``build`` runs the model over the full prompt."""
+        return True
 
     @abstractmethod
     def build(self, compilation: Compilation) -> Built:

@@ -22,7 +22,6 @@ class Hybrid(Target):
 
     name = "hybrid"
     settings = ("factor", "budget", "bits", "rank", "budget_bytes", "strength", "refine")
-    uses_teacher = True
 
     def build(self, compilation: Compilation) -> Built:
         """The cache with its patch, or a cache that was fitted without, in the same walk."""

@@ -20,7 +20,6 @@ class KV(Target):
 
     name = "kv"
     settings = ("factor", "budget", "bits", "refine")
-    uses_teacher = True
 
     def build(self, compilation: Compilation) -> Built:
         """One prefill, rounded; with a factor above 1, fewer keys fitted on probes."""

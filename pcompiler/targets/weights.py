@@ -19,7 +19,6 @@ class Weights(Target):
 
     name = "weights"
     settings = ("bits", "rank", "budget_bytes", "strength", "refine")
-    uses_teacher = True
 
     def build(self, compilation: Compilation) -> Built:
         """Ridge regression layer by layer, then a strength that validation probes choose."""

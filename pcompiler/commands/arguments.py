@@ -1,0 +1,58 @@
+"""The arguments of ``pcompiler compile`` that set a target; argparse only, nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+
+from pcompiler.config import DUPLICATES, RANKINGS, TargetConfig
+from pcompiler.passes.protect import CLASSES
+
+
+def targets(c: argparse.ArgumentParser) -> None:
+    """Settings of the targets, group by group; defaults are those of the configuration."""
+    d = TargetConfig()
+    c.add_argument("--plot", metavar="FILE.png", help="of a search: write the trade as a picture")
+    _text(c, d)
+    g = c.add_argument_group("kv, weights and hybrid")
+    g.add_argument("--factor", type=float, metavar="F", help="prompt tokens over kept ones")
+    g.add_argument("--rank", type=int, metavar="R", help=f"of the patch (default {d.rank})")
+    g.add_argument(
+        "--bits", type=int, metavar="B", help=f"8 or 16, of what is stored (default {d.bits})"
+    )
+    g.add_argument(
+        "--budget", help=f"of keys: global, or as many for each head (default {d.budget})"
+    )
+    g.add_argument("--budget-bytes", type=int, metavar="N", help="of the patch; shares out ranks")
+    g.add_argument("--strength", type=float, metavar="S", help="0..1 (default: validation chooses)")
+    g.add_argument("--refine", type=int, metavar="STEPS", help="of gradient descent, afterwards")
+
+
+def _text(c: argparse.ArgumentParser, d: TargetConfig) -> None:
+    g = c.add_argument_group(
+        "text", "With a gate and no rate, the lowest rate that meets the gate."
+    )
+    g.add_argument("--rate", type=float, metavar="R", help="kept tokens over the prompt's, 0..1")
+    g.add_argument("--target-tokens", type=int, metavar="N", help="the same as a number")
+    g.add_argument(
+        "--ranking", choices=RANKINGS, help=f"what tells what matters (default {d.ranking})"
+    )
+    g.add_argument(
+        "--protect",
+        metavar="CLASSES",
+        help=f"spans that stay: all, none, or of {', '.join(CLASSES)}, with commas between "
+        "(default auto: the first of these that fit)",
+    )
+    g.add_argument("--force", metavar="WORDS", help="words that stay, with commas between")
+    g.add_argument(
+        "--section",
+        metavar="NAME=RATE",
+        help="a rate for what stands under a heading, or for a role; NAME alone: verbatim; "
+        "with commas between",
+    )
+    g.add_argument(
+        "--duplicates",
+        choices=DUPLICATES,
+        help="repetitions that go (default: exact ones, and near ones where a rate is given)",
+    )
+    g.add_argument("--diff", action="store_true", help="show what was dropped")
+    g.add_argument("--diff-html", metavar="FILE", help="the same as a page")

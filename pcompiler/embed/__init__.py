@@ -1,0 +1,1 @@
+"""Texts as vectors: how near in meaning two of them are."""

@@ -1,0 +1,56 @@
+"""In which order pieces go: sentence by sentence, and within a sentence word by word.
+
+Whole sentences first, because a text whose sentences are whole is read as the model was taught to
+read; measured on articles, words chosen one by one leave twice the KL at half the tokens. The
+order is one for all budgets: what a small budget keeps, a larger one keeps too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+
+from pcompiler.passages import STOP_WORDS
+from pcompiler.passes.pieces import Pieces
+
+
+def order(pieces: Pieces, scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(n,) rank of each piece: the lowest go first, ∞ never goes.
+
+    Args:
+        pieces: of a prompt.
+        scores: (n,) of each piece, the higher the more it matters.
+        sizes: (n,) tokens of each.
+    """
+    weights = np.where(pieces.is_frame, 0.0, np.maximum(sizes, 1e-3))
+    count = int(pieces.sentence.max(initial=-1)) + 1
+    worth = np.bincount(pieces.sentence, weights * scores, count)
+    # What stays anyhow costs nothing more: a sentence with many protected spans is cheap to keep.
+    cost = np.bincount(pieces.sentence, np.where(pieces.protected, 0.0, weights), count)
+    density = worth / np.maximum(cost, 1e-12)
+    tier = np.where(pieces.goes_first, 0, 1)
+    keys = scores, pieces.sentence, density[pieces.sentence], tier  # the last decides first
+    rank = np.empty(len(pieces))
+    rank[np.lexsort(keys)] = np.arange(len(pieces))
+    rank[pieces.protected] = np.inf
+    return rank
+
+
+def lexical(pieces: Pieces) -> np.ndarray:
+    """(n,) scores without a model: how rare a word is in the prompt; more for names and numbers.
+
+    Words that serve only grammar, and punctuation, have none.
+    """
+    words = [pieces.text(i).strip() for i in range(len(pieces))]
+    lower = [word.lower() for word in words]
+    counts = Counter(lower)
+    rarity = {word: math.log(1 + len(words) / n) for word, n in counts.items()}
+    return np.array(
+        [
+            0.0 if low in STOP_WORDS or not low[:1].isalnum()
+            else rarity[low] * (2.0 if word[0].isupper() or word[0].isdigit() else 1.0)
+            for word, low in zip(words, lower, strict=True)
+        ]
+    )  # fmt: skip

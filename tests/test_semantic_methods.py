@@ -1,4 +1,4 @@
-from benches.semantic_methods import head, random_words, shortened, text_tokens
+from benches.semantic_methods import head, ours, random_words, shortened, text_tokens
 from pcompiler.config import Config
 from pcompiler.frontend import parse
 from pcompiler.ir import Message
@@ -46,3 +46,11 @@ def test_all_of_a_prompt_is_the_full_prompt(model: LanguageModel) -> None:
     assert whole.context == known.context
     assert whole.kept_tokens == sum(len(m.content) for m in known.prompt.messages)
     assert shortened(model, [Message("system", "Be")], 1.0, 2.0).cpu_s == 2.0
+
+
+def test_the_text_target_is_measured_with_the_tokens_it_keeps(model: LanguageModel) -> None:
+    known = _compilation(model, SOURCE)
+    short = ours(known, 0.5)
+    assert len(short.context) <= 0.5 * len(known.context)
+    assert 0 < short.kept_tokens < len(short.context)
+    assert "teacher" not in vars(known), "what it computes is its own cost"

@@ -2,8 +2,10 @@
 
 python benches/semantic_ladder.py [--data FOLDER] [--llmlingua PYTHON] [--quick]
 
-Articles and roles are made from the data folder; the examples come with the project. A context
-that is in the output folder already is not run again.
+Articles and roles are made from the data folder; the examples come with the project. "Met" is of
+the prompt's text, without the chat template. Answers are compared with the data set's where it has
+them, else with those to the full prompt. A context that is in the output folder already is not run
+again.
 """
 
 from __future__ import annotations

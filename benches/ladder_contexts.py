@@ -8,7 +8,8 @@ touches: what an artifact does there is what it does for the query that nobody f
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pcompiler.frontend import read_source
@@ -29,6 +30,7 @@ class LadderContext:
         held_out: queries to measure on; never fitted.
         uncovered: queries to measure on, about parts that no ``fit`` query asks about; empty
             where a prompt has no such parts.
+        gold: of those queries whose right answers the data set tells, the answers.
     """
 
     name: str
@@ -37,6 +39,7 @@ class LadderContext:
     fit: tuple[str, ...]
     held_out: tuple[str, ...]
     uncovered: tuple[str, ...] = ()
+    gold: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False, kw_only=True)
 
 
 def contexts(data: Path | None) -> list[LadderContext]:

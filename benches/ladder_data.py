@@ -70,7 +70,16 @@ def _articles(data: Path) -> Iterator[LadderContext]:
         intro = "Answer the user's questions about the article below, briefly and only from it."
         source = f"{intro}\n\n# {title.replace('_', ' ')}\n\n{text}\n"
         name = f"squad_{title.lower()}"
-        yield LadderContext(name, "squad", source, *_split_questions(chosen, name))
+        queries = _split_questions(chosen, name)
+        yield LadderContext(name, "squad", source, *queries, gold=_gold(chosen))
+
+
+def _gold(paragraphs: Sequence[Row]) -> dict[str, tuple[str, ...]]:
+    """The answers to each question; those of both where it is asked twice."""
+    found: dict[str, list[str]] = {}
+    for qa in (qa for paragraph in paragraphs for qa in paragraph["qas"]):
+        found.setdefault(qa["question"].strip(), []).extend(qa["answers"])
+    return {question: tuple(dict.fromkeys(answers)) for question, answers in found.items()}
 
 
 def _split_questions(paragraphs: Sequence[Row], seed: str) -> tuple[tuple[str, ...], ...]:

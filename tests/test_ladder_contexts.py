@@ -22,7 +22,8 @@ def _lines(path: Path, rows: list[dict[str, Any]]) -> None:
 def _paragraph(title: str, number: int) -> dict[str, Any]:
     questions = [f"Question {q} about part {number} of {title}?" for q in range(3 + number % 3)]
     text = f"Part {number} of {title}. " + "It goes on at some length. " * 15
-    return {"title": title, "context": text, "qas": [{"question": q} for q in questions]}
+    qas = [{"question": q, "answers": [f"Part {number}", title]} for q in questions]
+    return {"title": title, "context": text, "qas": qas}
 
 
 @pytest.fixture
@@ -92,6 +93,13 @@ def test_uncovered_questions_are_all_those_of_whole_paragraphs(data: Path) -> No
             fitted = [a for a in asked if a & set(context.fit)]
             assert all(a & set(context.held_out) for a in fitted)
             assert len(hidden) in (1, 2)
+
+
+def test_the_right_answers_to_an_articles_questions_are_known(data: Path) -> None:
+    for context in contexts(data):
+        asked = {*context.fit, *context.held_out, *context.uncovered}
+        assert set(context.gold) == (asked if context.kind == "squad" else set())
+        assert all(len(answers) == 2 for answers in context.gold.values())
 
 
 def test_uncovered_keys_are_in_the_prompt_and_in_no_fit_query(data: Path) -> None:

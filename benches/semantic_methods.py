@@ -65,6 +65,11 @@ def ours(known: Compilation, rate: float) -> Shortened:
     return _text_target(known, rate, ())
 
 
+def ours_lexical(known: Compilation, rate: float) -> Shortened:
+    """The text target without a model: words alone rank."""
+    return _text_target(known, rate, (), ranking="lexical")
+
+
 def ours_asked(known: Compilation, rate: float) -> Shortened:
     """The text target, told what users ask: the fit queries, which are never measured on."""
     return _text_target(known, rate, known.fit_queries)
@@ -73,13 +78,22 @@ def ours_asked(known: Compilation, rate: float) -> Shortened:
 METHODS: dict[str, Method] = {
     "ours": ours,
     "ours with queries": ours_asked,
+    "ours without a model": ours_lexical,
     "head": head,
     "random words": random_words,
 }
 
 
-def _text_target(known: Compilation, rate: float, fit_queries: Sequence[Probe]) -> Shortened:
-    config = replace(known.config, targets=replace(known.config.targets, rate=rate))
+def _text_target(
+    known: Compilation, rate: float, fit_queries: Sequence[Probe], ranking: str = "probes"
+) -> Shortened:
+    # Its own rate counts the chat template, which others here know nothing of.
+    whole = text_tokens(known.model, known.prompt.messages)
+    frame = len(known.context) - whole
+    asked = replace(
+        known.config.targets, target_tokens=round(rate * whole) + frame, ranking=ranking
+    )
+    config = replace(known.config, targets=asked)
     # Not ``known`` with other settings: what it has computed already would cost nothing here.
     fresh = Compilation(known.prompt, known.model, config, (), fit_queries)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -88,7 +102,6 @@ def _text_target(known: Compilation, rate: float, fit_queries: Sequence[Probe]) 
     text = built.tensors["text"].numpy().tobytes().decode()
     context = _encode(known.model, text)
     # Its text comes in the template; what that adds is the same as for the full prompt.
-    frame = len(known.context) - text_tokens(known.model, known.prompt.messages)
     return Shortened(context, len(context) - frame, *seconds)
 
 

@@ -18,7 +18,7 @@ from pcompiler.passes.prune import Pruner
 
 # Of the budget, for protected spans that stand alone: "39 EUR" without its sentence says nothing.
 MAX_STRAYS = 0.05
-RECOUNT = 0.003  # of the budget: what segments counted one by one may be off
+_RECOUNT = 0.003  # of the budget: what segments counted one by one may be off
 _RECOUNTS = 4
 
 
@@ -84,12 +84,14 @@ class Shortener:
         every = self._settings.classes
         classes = every if self._settings.strict else every[: self._protectable(budget)]
         pruner = self._pruner(classes)
+        found: list[Shortened] = []
         for _ in range(_RECOUNTS):
             prompt = pruner.prompt(pruner.run(budget))
-            tokens = self._counter.exact(prompt)
-            if 0 <= budget - tokens <= RECOUNT * budget or tokens == self.tokens:
+            found.append(Shortened(prompt, self._counter.exact(prompt), every[len(classes) :]))
+            tokens = found[-1].tokens
+            if 0 <= budget - tokens <= _RECOUNT * budget or tokens == self.tokens:
                 break
-        return Shortened(prompt, tokens, every[len(classes) :])
+        return max(found, key=lambda one: (one.tokens <= budget, one.tokens))
 
     def _protectable(self, budget: int) -> int:
         """How many classes can be protected; the search begins where spans spread evenly end."""

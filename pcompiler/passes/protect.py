@@ -35,9 +35,9 @@ _PATTERNS = {
         rf"(?:(?:[€$£¥]|\b(?:EUR|USD|GBP|CHF)\s?)?[+\-−]?\d(?:[\d.,:/'’\-–]*\d)?"
         rf"(?:(?:st|nd|rd|th)\b|\s?(?:{_UNIT})(?!\w))?)"
     ),
-    # With the two words that it turns round: alone it would turn round what comes next.
+    # English. With the two words that it turns round: alone it would turn round what comes next.
     "negations": (
-        r"\b(?:not|no|never|none|neither|nor|cannot|without|except|unless|\w{2,8}n['’]t)\b"
+        r"(?i)\b(?:not|no|never|none|neither|nor|cannot|without|except|unless|\w{2,8}n['’]t)\b"
         r"(?:[^\S\n]+\w+){0,2}"
     ),
     "identifiers": (

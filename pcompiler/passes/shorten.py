@@ -91,7 +91,8 @@ class Shortener:
             tokens = found[-1].tokens
             if 0 <= budget - tokens <= _RECOUNT * budget or tokens == self.tokens:
                 break
-        return max(found, key=lambda one: (one.tokens <= budget, one.tokens))
+        within = [one for one in found if one.tokens <= budget]
+        return max(within or found[-1:], key=lambda one: one.tokens)
 
     def _protectable(self, budget: int) -> int:
         """How many classes can be protected; the search begins where spans spread evenly end."""

@@ -27,7 +27,7 @@ def found(text: str, name: str) -> list[str]:
         ("negations", "Do not share it. They don't reply.", ["not share it", "don't reply"]),
         ("negations", "No refunds without a receipt.", ["No refunds without"]),
         ("identifiers", "E04, a_b, getName, ISO-90.", ["E04", "a_b", "getName", "ISO-90"]),
-        ("identifiers", "Read /etc/hosts, #123, src/main.py.", ["/etc/hosts", "#123", "src/main.py"]),
+        ("identifiers", "Read /etc/hosts, #12, src/main.py.", ["/etc/hosts", "#12", "src/main.py"]),
         ("quotes", 'He said "so it is" and “that too”.', ['"so it is"', "“that too”"]),
     ],
 )  # fmt: skip
@@ -52,21 +52,18 @@ def test_prose_after_a_fence_that_is_never_closed_is_no_code() -> None:
     assert Kind.CODE not in [s.kind for s in prompt.segments]
     assert Kind.LIST in [s.kind for s in prompt.segments]
     closed = parse("```\nx\n\n\ny\n```\n\nAfter.\n")
-    assert [s.kind for s in closed.segments][0] is Kind.CODE
+    assert closed.segments[0].kind is Kind.CODE
 
 
 def test_repetitions_in_other_words_differ_by_what_counts() -> None:
     rule = "Customers can send a bicycle back within {} days of delivery."
     other = "Within {} days after it was delivered, a customer can send back a bicycle."
-    same = parse(
-        f"{rule.format(30)}\n\n{rule.format(30).replace('can', 'may')}\n\nMore words here now.\n"
-    )
-    assert deduplicate.near(same).messages[0].content.count("bicycle") in (1, 2)
+    same = parse(f"{rule.format(30)}\n\n{rule.format(30)[:-1]}\n\nMore words here now.\n")
+    assert deduplicate.near(same).messages[0].content.count("bicycle") == 1
     differ = parse(f"{rule.format(30)}\n\n{rule.format(14)}\n\n{other.format(60)}\n")
     assert deduplicate.near(differ) == differ
-    negated = parse(
-        "Always lock the workshop door at night please.\n\nNever lock the workshop door at night please.\n"
-    )
+    lock = "lock the door of the workshop at night please, whoever is the last to leave.\n"
+    negated = parse(f"Always {lock}\nNever {lock}")
     assert deduplicate.near(negated) == negated
 
 

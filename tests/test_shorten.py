@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 from pcompiler.errors import BudgetError, ConfigError
 from pcompiler.frontend import parse
 from pcompiler.ir import Prompt
-from pcompiler.passes import protect
+from pcompiler.passes import deduplicate, protect
 from pcompiler.passes.shorten import Settings, Shortened, Shortener
 
 EXAMPLE = (Path(__file__).parents[1] / "examples" / "support_desk.md").read_text()
@@ -170,6 +170,18 @@ def test_by_default_classes_are_let_go_from_the_last_and_named() -> None:
         to_rate(numbers, 0.3, protect="numbers")
     with pytest.raises(ConfigError, match="protect: figures is not one of placeholders"):
         Settings(protect="figures")
+
+
+def test_repetitions_go_first_but_no_further_than_the_rate_asks() -> None:
+    line = "The quick brown fox jumps over the lazy dog near the river bank today.\n\n"
+    other = "Sphinx of black quartz, judge my vow before the sun goes down.\n\n"
+    prompt = parse(line * 30 + other)
+    ranked = Shortener(prompt, BYTES, Settings(), deduplicate.near(prompt))
+    for rate in (0.9, 0.5, 0.2):
+        done = ranked.to(round(rate * ranked.tokens))
+        assert done.tokens == pytest.approx(rate * ranked.tokens, rel=0.02)
+        assert other in text(done.prompt)
+        assert text(done.prompt).startswith(line)
 
 
 def test_words_are_not_glued_together() -> None:

@@ -59,5 +59,5 @@ def shortening(g: argparse._ArgumentGroup) -> None:
     g.add_argument(
         "--duplicates",
         choices=DUPLICATES,
-        help="repetitions that go (default: exact ones, and near ones where a rate is given)",
+        help="repetitions that go, or go first (default: exact; with a rate also near ones)",
     )

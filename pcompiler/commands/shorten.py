@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pcompiler import embedded
+from pcompiler import embedded, progress
 from pcompiler.commands import diff, options, output
 from pcompiler.config import Config
 from pcompiler.errors import ConfigError, ModelError
 from pcompiler.frontend import parse, read_source
 from pcompiler.ir import Prompt
-from pcompiler.table import percent, seconds
+from pcompiler.table import nbytes, percent, seconds
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
     from pcompiler.passes.shorten import without_model
 
     start = time.perf_counter()
-    done, total = without_model(prompt, tokenizer, config.targets)
+    with progress.waiting(f"shortening {nbytes(len(source.encode()))}"):
+        done, total = without_model(prompt, tokenizer, config.targets)
     took = time.perf_counter() - start
     shown = _shown(done.prompt)
     told = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 from pcompiler.passes import protect
 from pcompiler.passes.pieces import SENTENCE_END
+from pcompiler.passes.protect import Span
 from pcompiler.passes.sections import heading_level
 from pcompiler.passes.similar import near_duplicates, semantic_duplicates
 
@@ -19,46 +20,62 @@ _MUST_AGREE = ("placeholders", "code", "urls", "numbers", "negations", "identifi
 _PROSE = (Kind.INSTRUCTION, Kind.DOCUMENT, Kind.LIST)
 
 
-def run(prompt: Prompt) -> Prompt:
-    """The same prompt without its exact repetitions.
+def run(prompt: Prompt, repeats: Sequence[Sequence[Span]] | None = None) -> Prompt:
+    """The same prompt without its repetitions, exact ones by default.
 
-    The first of several equal segments stays. Whitespace does not count; the role does. Fenced
-    parts, examples (where saying the same is the point) and short lines are never dropped.
+    A heading goes with all that stood under it.
     """
-    seen: set[tuple[str, str]] = set()
     texts = []
-    for segment in prompt.segments:
-        key = (prompt.roles[segment.message], " ".join(segment.text.split()))
-        texts.append("" if key in seen and _may_go(segment) else segment.text)
-        seen.add(key)
+    found = exact(prompt) if repeats is None else repeats
+    for segment, spans in zip(prompt.segments, found, strict=True):
+        text = segment.text
+        for start, end in reversed(spans):
+            text = text[:start] + text[end:]
+        texts.append(text)
     return prompt.with_texts(_without_bare_headings(prompt, texts))
 
 
-def near(prompt: Prompt, encoder: Encoder | None = None) -> Prompt:
-    """The same prompt without sentences and items that nearly repeat an earlier one.
+def exact(prompt: Prompt) -> list[list[Span]]:
+    """Segments that are equal to an earlier one of the same role.
+
+    Whitespace does not count. Fenced parts, examples (where saying the same is the point) and
+    short lines are never taken for repetitions.
+    """
+    seen: set[tuple[str, str]] = set()
+    found: list[list[Span]] = []
+    for segment in prompt.segments:
+        key = (prompt.roles[segment.message], " ".join(segment.text.split()))
+        repeats = key in seen and _may_go(segment)
+        found.append([(0, len(segment.text))] if repeats else [])
+        seen.add(key)
+    return found
+
+
+def near(prompt: Prompt, encoder: Encoder | None = None) -> list[list[Span]]:
+    """Equal segments, and sentences and items that nearly repeat an earlier one.
 
     Two that differ in a number, a name with digits, a negation, an address or anything else that
-    is protected are never taken for one. With an encoder, what says the same in other words goes
-    as well.
+    is protected are never taken for one. With an encoder, what says the same in other words is
+    found as well.
     """
-    sentences = [list(_sentences(segment)) for segment in prompt.segments]
+    found = exact(prompt)
     at = [
-        (i, j)
-        for i, (segment, parts) in enumerate(zip(prompt.segments, sentences, strict=True))
-        if segment.kind in _PROSE and _may_go(segment)
-        for j, part in enumerate(parts)
-        if len(part.split()) >= MIN_WORDS
+        (number, span)
+        for number, segment in enumerate(prompt.segments)
+        if segment.kind in _PROSE and _may_go(segment) and not found[number]
+        for span in _sentences(segment)
+        if len(segment.text[slice(*span)].split()) >= MIN_WORDS
     ]
-    texts = [sentences[i][j] for i, j in at]
+    texts = [prompt.segments[number].text[slice(*span)] for number, span in at]
     repeats = (
         near_duplicates(texts, allow=_agree)
         if encoder is None
         else semantic_duplicates(texts, encoder, allow=_agree)
     )
-    for (i, j), earlier in zip(at, repeats, strict=True):
-        if earlier is not None and _role(prompt, i) == _role(prompt, at[earlier][0]):
-            sentences[i][j] = _line_end(sentences[i], j)
-    return prompt.with_texts("".join(parts) for parts in sentences)
+    for (number, span), earlier in zip(at, repeats, strict=True):
+        if earlier is not None and _role(prompt, number) == _role(prompt, at[earlier][0]):
+            found[number].append(_but_line_end(prompt.segments[number].text, span))
+    return found
 
 
 def _without_bare_headings(prompt: Prompt, texts: list[str]) -> list[str]:
@@ -79,23 +96,23 @@ def _may_go(segment: Segment) -> bool:
     return long_enough and segment.policy is not Policy.KEEP and segment.kind is not Kind.EXAMPLE
 
 
-def _sentences(segment: Segment) -> Iterator[str]:
-    """The segment's text in parts, each with what stands between it and the next."""
+def _sentences(segment: Segment) -> Iterator[Span]:
+    """The segment's sentences, each with what stands between it and the next."""
     start = 0
     for end in SENTENCE_END.finditer(segment.text):
         if end.end() > start:
-            yield segment.text[start : end.end()]
+            yield start, end.end()
             start = end.end()
     if start < len(segment.text):
-        yield segment.text[start:]
+        yield start, len(segment.text)
 
 
-def _line_end(sentences: Sequence[str], number: int) -> str:
-    """What has to stay of a sentence that goes: the end of a line that others stand on."""
-    text = sentences[number]
-    ending = text[len(text.rstrip()) :]
-    others = number > 0 and "\n" not in sentences[number - 1] and sentences[number - 1] != ""
-    return ending if "\n" in ending and others else ""
+def _but_line_end(text: str, span: Span) -> Span:
+    """A sentence without the end of its line, if others stand on that line."""
+    start, end = span
+    ending = len(text[start:end].rstrip())
+    others = start > 0 and text[start - 1] != "\n"
+    return (start, start + ending) if others and "\n" in text[start + ending : end] else span
 
 
 def _role(prompt: Prompt, segment: int) -> str:

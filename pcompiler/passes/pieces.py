@@ -19,6 +19,7 @@ from pcompiler.ir import Kind, Policy, Prompt, Segment
 from pcompiler.passes.protect import Span
 from pcompiler.passes.sections import heading_level
 
+REPEATED, DROP_FIRST, ORDINARY = range(3)
 LARGE_CODE = 2_000  # characters; longer code goes in parts: those between blank lines
 MAX_PIECE = 48  # characters of a word; longer ones are cut: they are no words
 _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -67,7 +68,7 @@ class Pieces:
         end: where it ends.
         sentence: number of its sentence, row or item.
         protected: whether it has to stay.
-        goes_first: whether the author said that it goes first.
+        tier: those of a lower one go first: REPEATED, what the author marked so, the rest.
         frames: those that serve others, inner before outer.
     """
 
@@ -77,7 +78,7 @@ class Pieces:
     end: np.ndarray
     sentence: np.ndarray
     protected: np.ndarray
-    goes_first: np.ndarray
+    tier: np.ndarray
     frames: Sequence[Frame]
 
     def __len__(self) -> int:
@@ -138,16 +139,19 @@ class Seams:
 
 
 def cut(
-    prompt: Prompt, protected: Sequence[Sequence[Span]], known: Sequence[Seams] | None = None
+    prompt: Prompt,
+    protected: Sequence[Sequence[Span]],
+    repeated: Sequence[Sequence[Span]],
+    known: Sequence[Seams],
 ) -> Pieces:
     """Cut a prompt.
 
     Args:
         prompt: what is cut.
-        protected: each segment's spans, sorted and apart.
-        known: of each segment, if it has been cut before.
+        protected: each segment's spans that have to stay, sorted and apart.
+        repeated: each segment's spans that say nothing new.
+        known: of each segment, where it may be cut.
     """
-    known = known or [seams(segment) for segment in prompt.segments]
     columns: list[np.ndarray] = []
     frames: list[Frame] = []
     headings: list[tuple[int, int, int]] = []  # of those still open: level, first piece, last
@@ -161,10 +165,10 @@ def cut(
         sentence = sentences + own
         sentences = int(sentence[-1]) + 1
         kept = _covered(bounds, spans)
-        first = np.full(len(bounds), segment.policy is Policy.DROP_FIRST)
-        columns.append(
-            np.column_stack([np.full(len(bounds), number), bounds, sentence, kept, first])
-        )
+        of = np.full(len(bounds), number)
+        first = DROP_FIRST if segment.policy is Policy.DROP_FIRST else ORDINARY
+        tier = np.where(_covered(bounds, repeated[number]), REPEATED, first)
+        columns.append(np.column_stack([of, bounds, sentence, kept, tier]))
         if (level := heading_level(segment)) is not None:
             frames += _closed(headings, level, pieces)
             headings.append((level, pieces, pieces + len(bounds)))
@@ -173,8 +177,8 @@ def cut(
         pieces += len(bounds)
     frames += _closed(headings, 0, pieces)
     table = np.concatenate(columns) if columns else np.zeros((0, 6), dtype=np.int64)
-    of, start, end, sentence, stays, first = table.T
-    return Pieces(prompt, of, start, end, sentence, stays.astype(bool), first.astype(bool), frames)
+    of, start, end, sentence, stays, tier = table.T
+    return Pieces(prompt, of, start, end, sentence, stays.astype(bool), tier, frames)
 
 
 def seams(segment: Segment, whole: Sequence[Span] = ()) -> Seams:

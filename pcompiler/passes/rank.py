@@ -30,8 +30,8 @@ def order(pieces: Pieces, scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     # What stays anyhow costs nothing more: a sentence with many protected spans is cheap to keep.
     cost = np.bincount(pieces.sentence, np.where(pieces.protected, 0.0, weights), count)
     density = worth / np.maximum(cost, 1e-12)
-    tier = np.where(pieces.goes_first, 0, 1)
-    keys = scores, pieces.sentence, density[pieces.sentence], tier  # the last decides first
+    # The last decides first.
+    keys = scores, pieces.sentence, density[pieces.sentence], pieces.tier
     rank = np.empty(len(pieces))
     rank[np.lexsort(keys)] = np.arange(len(pieces))
     rank[pieces.protected] = np.inf

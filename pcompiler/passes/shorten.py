@@ -14,6 +14,7 @@ from pcompiler.ir import Prompt
 from pcompiler.passes import deduplicate, normalize, protect, rank, sections
 from pcompiler.passes.count import Counter, Render, View, plain, starts
 from pcompiler.passes.pieces import Pieces, Seams, cut, seams
+from pcompiler.passes.protect import Span
 from pcompiler.passes.prune import Pruner
 
 # Of the budget, for protected spans that stand alone: "39 EUR" without its sentence says nothing.
@@ -44,6 +45,7 @@ class Shortener:
         prompt: what is shortened.
         tokenizer: of the library tokenizers.
         settings: what to protect, force and treat apart.
+        repeated: spans of each segment that say nothing new and go first; see ``deduplicate``.
         render: a prompt → what the model sees of it; by default its texts end to end.
         scores: (tokens,) how much each token of the rendered prompt matters; none: lexical.
     """
@@ -53,10 +55,12 @@ class Shortener:
         prompt: Prompt,
         tokenizer: Any,  # noqa: ANN401 - the library has no stubs
         settings: Settings,
+        repeated: Sequence[Sequence[Span]] | None = None,
         render: Render | None = None,
         scores: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         self.prompt, self._tokenizer, self._settings = prompt, tokenizer, settings
+        self._repeated = repeated or [[] for _ in prompt.segments]
         self._render = render or plain
         self._scores = None if scores is None else np.asarray(scores, dtype=np.float64)
         self._protected = protect.find(prompt, settings.classes, settings.forced)
@@ -120,7 +124,8 @@ class Shortener:
 
     def _pruner(self, classes: tuple[str, ...]) -> Pruner:
         if classes not in self._pruners:
-            pieces = cut(self.prompt, self._protected.spans(classes), self._seams)
+            stays = self._protected.spans(classes)
+            pieces = cut(self.prompt, stays, self._repeated, self._seams)
             own = self.view.tokens_of(pieces)
             sizes = np.bincount(own[own >= 0], minlength=len(pieces)).astype(np.float64)
             order = rank.order(pieces, self._piece_scores(pieces, own, sizes), sizes)
@@ -225,11 +230,10 @@ def without_model(
     """
     settings = Settings(config.protect, config.force, config.section)
     whole = len(tokenizer.encode(plain(prompt), add_special_tokens=False))
-    tidy = deduplicate.run(normalize.run(prompt))
-    if config.duplicates in ("auto", "near"):
-        tidy = deduplicate.near(tidy)
+    tidy = normalize.run(prompt)
+    find = deduplicate.exact if config.duplicates == "exact" else deduplicate.near
     budget = config.target_tokens or round((config.rate or 1.0) * whole)
-    return Shortener(tidy, tokenizer, settings).to(budget), whole
+    return Shortener(tidy, tokenizer, settings, find(tidy)).to(budget), whole
 
 
 def _listed(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from pcompiler.ir import Prompt
 from pcompiler.model import LanguageModel
 from pcompiler.passages import passages, phrases
 from pcompiler.passes import deduplicate, normalize
+from pcompiler.passes.protect import Span
 from pcompiler.passes.shorten import Settings, Shortened, Shortener
 from pcompiler.runtime.decode import answer_all
 from pcompiler.runtime.prefix import Prefix, prefill
@@ -51,14 +52,16 @@ class Text(Target):
         return self.asks(settings)
 
     def build(self, compilation: Compilation) -> Built:
-        """Normalize, deduplicate, and where asked for rank and prune; tokenize."""
+        """Normalize and deduplicate, or where asked for rank and prune; tokenize."""
         settings = self.resolved(compilation.config.targets)
         fit: dict[str, Any] = {}
-        prompt = _tidy(compilation, settings.duplicates)
         if self._shortens(settings):
             shortened = shorten(compilation, settings)
             prompt = shortened.prompt
             fit = {"ranking": settings.ranking, "let_go": list(shortened.let_go)}
+        else:
+            tidy = normalize.run(compilation.prompt)
+            prompt = deduplicate.run(tidy, _repeats(tidy, settings.duplicates))
         template = Template.of(compilation.model.tokenizer, prompt.messages)
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         tensors = {
@@ -105,7 +108,7 @@ def ranked(compilation: Compilation, settings: TargetConfig) -> Shortener:
     key = "ranked", options, settings.ranking, settings.duplicates
 
     def make() -> Shortener:
-        prompt = _tidy(compilation, settings.duplicates)
+        prompt = normalize.run(compilation.prompt)
         tokenizer = compilation.model.tokenizer
 
         def render(shown: Prompt) -> str:
@@ -113,24 +116,19 @@ def ranked(compilation: Compilation, settings: TargetConfig) -> Shortener:
 
         found = _scores(compilation, render(prompt), settings.ranking)
         scores = None if found is None else found.double().numpy()
-        return Shortener(prompt, tokenizer.backend_tokenizer, options, render, scores)
+        repeated = _repeats(prompt, settings.duplicates)
+        return Shortener(prompt, tokenizer.backend_tokenizer, options, repeated, render, scores)
 
     return compilation.once(key, make)
 
 
-def _tidy(compilation: Compilation, duplicates: str) -> Prompt:
-    """The prompt without what says nothing, or nothing new."""
+def _repeats(prompt: Prompt, duplicates: str) -> list[list[Span]]:
+    """What says nothing new."""
+    if duplicates == "exact":
+        return deduplicate.exact(prompt)
+    from pcompiler.embed.encoder import Encoder
 
-    def make() -> Prompt:
-        prompt = deduplicate.run(normalize.run(compilation.prompt))
-        if duplicates == "exact":
-            return prompt
-        from pcompiler.embed.encoder import Encoder
-
-        encoder = Encoder.load("cpu") if duplicates == "meaning" else None
-        return deduplicate.near(prompt, encoder)
-
-    return compilation.once(("tidy", duplicates), make)
+    return deduplicate.near(prompt, Encoder.load("cpu") if duplicates == "meaning" else None)
 
 
 def _scores(compilation: Compilation, text: str, ranking: str) -> torch.Tensor | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import zstandard
 
@@ -17,6 +19,7 @@ from pcompiler.errors import DamageError
 STREAM, WHOLE, KB8, KB2 = "one stream", "whole files", "8 KB pieces", "2 KB pieces"
 PIECE_BYTES = {KB8: 8192, KB2: 2048}
 _BLOCK_HEAD, _CHECKSUM = 3, 4  # bytes of a frame of one block, beside its header
+_THREADED_LAPS = 4  # threads take their time to start, and other processes come between
 _LONGEST_S = 1.0  # of one call; slower ones are timed less often, but twice
 
 
@@ -82,6 +85,8 @@ class Outcome:
         equal_bytes: of the texts whose frames were read back and compared, byte for byte.
         compress: on one or all threads, beside plain zstd with the same settings.
         decompress: on one thread.
+        gain: on several threads, beside ours on one; ``wall_share`` is how much sooner it ends.
+        elsewhere: share saved by other compressors, by name, where they were asked for.
         beside: the zstd command's figures, where they were asked for and it is installed.
     """
 
@@ -99,6 +104,8 @@ class Outcome:
     equal_bytes: int
     compress: Speed
     decompress: Speed
+    gain: Speed | None = None
+    elsewhere: dict[str, float] = field(default_factory=dict)
     beside: Beside | None = None
 
     @property
@@ -119,7 +126,11 @@ class Timing:
 
     rounds: int = 5
     lap_s: float = 0.02
-    command_s: float = 0.0
+    command_s: float = 0.5
+
+    def beside_command(self, asked: bool) -> Timing:
+        """The same where the command is asked for, and otherwise without it."""
+        return self if asked else replace(self, command_s=0.0)
 
 
 def measure(kind: str, cut: str, parts: Sequence[bytes], method: Method, timing: Timing) -> Outcome:
@@ -150,8 +161,19 @@ def measure(kind: str, cut: str, parts: Sequence[bytes], method: Method, timing:
         equal_bytes=equal,
         compress=_compressing(codec, method, parts, whole_s, timing),
         decompress=_decompressing(codec, method, parts, frames, timing),
+        gain=_gain(codec, method, parts, timing),
         beside=_beside(codec, parts, method, timing.command_s),
     )
+
+
+def elsewhere(parts: Sequence[bytes]) -> dict[str, float]:
+    """Share that slower compressors save, at their best: where entropy coding of text ends."""
+    size = sum(map(len, parts))
+    ways: dict[str, Callable[[bytes], bytes]] = {
+        "bzip2": bz2.compress,
+        "xz": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
+    }
+    return {name: 1 - sum(len(way(part)) for part in parts) / size for name, way in ways.items()}
 
 
 def read_back(codec: Codec, parts: Sequence[bytes], frames: Sequence[bytes]) -> int:
@@ -190,6 +212,18 @@ def _compressing(
     return race(
         lambda: _compress(codec, some), _plain(method, some), sum(map(len, some)), rounds,
         timing.lap_s,
+    )  # fmt: skip
+
+
+def _gain(codec: Codec, method: Method, parts: Sequence[bytes], timing: Timing) -> Speed | None:
+    """The method as it is beside the same on one thread."""
+    if method.threads == 1:
+        return None
+    one = replace(method, threads=1).codec()
+    lap_s = _THREADED_LAPS * timing.lap_s
+    return race(
+        lambda: _compress(codec, parts), lambda: _compress(one, parts), sum(map(len, parts)),
+        timing.rounds, lap_s,
     )  # fmt: skip
 
 

@@ -84,14 +84,17 @@ def size_bytes(files: Iterable[File]) -> int:
     return sum(len(file.data) for file in files)
 
 
-def load(data: Path | None = None) -> tuple[list[Corpus], dict[str, str]]:
+def load(
+    data: Path | None = None, kinds: Sequence[str] = KINDS
+) -> tuple[list[Corpus], dict[str, str]]:
     """The corpora that this machine has, and why it lacks the others.
 
     Args:
         data: optional folder with prompts_cc0.csv and squad_dev.jsonl.
+        kinds: which are wanted.
 
     Returns:
-        corpora in the order of KINDS; for each kind that is missing, what to do about it.
+        corpora in the order of ``kinds``; for each that is missing, what to do about it.
 
     Raises:
         InputError: the folder is not there, or a file in it does not read.
@@ -100,7 +103,7 @@ def load(data: Path | None = None) -> tuple[list[Corpus], dict[str, str]]:
         raise InputError(f"--data {data}: it is not a folder; name one that is.")
     found: list[Corpus] = []
     missing: dict[str, str] = {}
-    for kind in KINDS:
+    for kind in kinds:
         source, files = _SOURCES[kind](data)
         learnt, measured = split(files)
         if learnt and measured:

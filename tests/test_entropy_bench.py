@@ -171,6 +171,7 @@ def test_the_zstd_command_is_read_right() -> None:
     assert found.kept_bytes == pytest.approx(kept, rel=0.05)  # another version, no checksums
     assert found.compress_mb_per_s > 1
     assert found.decompress_mb_per_s > 1
+    assert 0 < found.cpu_share <= 1.05
 
 
 def test_a_data_folder_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import zstandard
 
 from pcompiler.bench import zstd_command
-from pcompiler.bench.race import Speed, fastest, race
+from pcompiler.bench.race import Speed, race, sustained
 from pcompiler.codec.dictionary import Dictionary
 from pcompiler.codec.zstd import WINDOW_LOG, Codec
 from pcompiler.errors import DamageError
@@ -48,22 +48,20 @@ class Method:
 
 @dataclass(frozen=True)
 class Beside:
-    """The ``zstd`` command and ours in the same seconds, each at its fastest.
+    """The ``zstd`` command, and ours just before and after it.
 
     Attributes:
         command: what it says of itself.
-        compress_mb_per_s: ours, wall time, as the command counts.
-        decompress_mb_per_s: the same.
+        compress_mb_per_cpu_s: ours.
     """
 
     command: zstd_command.CommandSpeed
-    compress_mb_per_s: float
-    decompress_mb_per_s: float
+    compress_mb_per_cpu_s: float
 
     @property
     def share(self) -> float:
-        """Our speed of compressing over the command's."""
-        return self.compress_mb_per_s / self.command.compress_mb_per_s
+        """Our speed of compressing over the command's, both of CPU time."""
+        return self.compress_mb_per_cpu_s / self.command.compress_mb_per_cpu_s
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ class Timing:
     Attributes:
         rounds: of ours and of plain zstd in turn.
         lap_s: seconds of each, about.
-        command_s: seconds that are given to ours beside the zstd command; 0: without it.
+        command_s: seconds of ours before and after the zstd command; 0: without it.
     """
 
     rounds: int = 5
@@ -161,7 +159,7 @@ def measure(kind: str, cut: str, parts: Sequence[bytes], method: Method, timing:
         equal_bytes=equal,
         compress=_compressing(codec, method, parts, whole_s, timing),
         decompress=_decompressing(codec, method, parts, frames, timing),
-        gain=_gain(codec, method, parts, timing),
+        gain=_gain(codec, method, parts, whole_s, timing),
         beside=_beside(codec, parts, method, timing.command_s),
     )
 
@@ -207,15 +205,19 @@ def _compressing(
     """Of some of the parts, from all over, where all of them would take too long."""
     step = max(1, min(len(parts), int(whole_s / timing.lap_s)))
     some = parts[::step]
-    once_s = whole_s * len(some) / len(parts)
-    rounds = max(2, min(timing.rounds, int(_LONGEST_S / once_s)))
     return race(
-        lambda: _compress(codec, some), _plain(method, some), sum(map(len, some)), rounds,
-        timing.lap_s,
+        lambda: _compress(codec, some), _plain(method, some), sum(map(len, some)),
+        _rounds(whole_s * len(some) / len(parts), timing), timing.lap_s,
     )  # fmt: skip
 
 
-def _gain(codec: Codec, method: Method, parts: Sequence[bytes], timing: Timing) -> Speed | None:
+def _rounds(once_s: float, timing: Timing) -> int:
+    return max(2, min(timing.rounds, int(_LONGEST_S / once_s)))
+
+
+def _gain(
+    codec: Codec, method: Method, parts: Sequence[bytes], whole_s: float, timing: Timing
+) -> Speed | None:
     """The method as it is beside the same on one thread."""
     if method.threads == 1:
         return None
@@ -223,7 +225,7 @@ def _gain(codec: Codec, method: Method, parts: Sequence[bytes], timing: Timing) 
     lap_s = _THREADED_LAPS * timing.lap_s
     return race(
         lambda: _compress(codec, parts), lambda: _compress(one, parts), sum(map(len, parts)),
-        timing.rounds, lap_s,
+        _rounds(whole_s, timing), lap_s,
     )  # fmt: skip
 
 
@@ -277,22 +279,13 @@ def _beside(codec: Codec, parts: Sequence[bytes], method: Method, total_s: float
     """Ours before and after the command, so that neither has the quieter moment."""
     if not total_s:
         return None
-    size, frames = sum(map(len, parts)), _compress(codec, parts)
+    assert method.dictionary is None, "the command is not given one"
+    assert method.threads == 1, "what it is given is for one thread"
+    size = sum(map(len, parts))
 
-    def ours() -> tuple[float, float]:
-        return (
-            fastest(lambda: _compress(codec, parts), size, total_s / 2),
-            fastest(lambda: codec.decompress_many(frames, size), size, total_s / 2),
-        )
+    def ours() -> float:
+        return sustained(lambda: _compress(codec, parts), size, total_s)
 
     before = ours()
-    command = zstd_command.measure(
-        parts,
-        method.level,
-        threads=method.threads,
-        dictionary=method.dictionary.data if method.dictionary else None,
-    )
-    if command is None:
-        return None
-    after = ours()
-    return Beside(command, max(before[0], after[0]), max(before[1], after[1]))
+    command = zstd_command.measure(parts, method.level)
+    return None if command is None else Beside(command, (before + ours()) / 2)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,37 +18,34 @@ _LINE = re.compile(r"(\d+) \(x?[\d.]+\),?\s+([\d.]+) MB/s,?\s+([\d.]+) MB/s")
 
 @dataclass(frozen=True)
 class CommandSpeed:
-    """What the command says of itself; it takes the fastest of many calls in a second.
+    """What the command says of itself, of calls that fill a second, and what it had of the core.
 
     Attributes:
         version: of the command, which need not be the library's.
         kept_bytes: compressed.
         compress_mb_per_s: 10^6 bytes a second of wall time.
         decompress_mb_per_s: the same.
+        cpu_share: CPU time over wall time of its process; below 1, others had the core.
     """
 
     version: str
     kept_bytes: int
     compress_mb_per_s: float
     decompress_mb_per_s: float
+    cpu_share: float
+
+    @property
+    def compress_mb_per_cpu_s(self) -> float:
+        """10^6 bytes a second of CPU time, about: its two seconds may have had unlike shares."""
+        return self.compress_mb_per_s / self.cpu_share
 
 
-def measure(
-    files: Sequence[bytes],
-    level: int,
-    *,
-    piece_bytes: int = 0,
-    threads: int = 1,
-    dictionary: bytes | None = None,
-) -> CommandSpeed | None:
-    """Benchmark these files, each on its own; two to three seconds.
+def measure(files: Sequence[bytes], level: int) -> CommandSpeed | None:
+    """Benchmark these files, each compressed on its own, on one thread; two to three seconds.
 
     Args:
         files: contents.
         level: 1 to 19.
-        piece_bytes: compress pieces of this size each on its own; 0: whole files.
-        threads: that work on one file.
-        dictionary: in zstd's own form.
 
     Returns:
         None where the command is not installed, or does not answer as expected.
@@ -58,19 +57,19 @@ def measure(
         paths = [Path(folder) / str(i) for i in range(len(files))]
         for path, data in zip(paths, files, strict=True):
             path.write_bytes(data)
-        command = [binary, "-q", f"-b{level}", "-i1", f"-T{threads}"]
-        if piece_bytes:
-            command.append(f"-B{piece_bytes}")
-        if dictionary is not None:
-            learnt = Path(folder) / "dictionary"
-            learnt.write_bytes(dictionary)
-            command += ["-D", str(learnt)]
-        said = _output([*command, *map(str, paths)])
+        wall, cpu = time.perf_counter(), _children_cpu_s()
+        said = _output([binary, "-q", f"-b{level}", "-i1", "-T1", *map(str, paths)])
+        share = (_children_cpu_s() - cpu) / (time.perf_counter() - wall)
     found = _LINE.search(said)
-    if found is None:
+    if found is None or share <= 0:
         return None
     kept, compress, decompress = found.groups()
-    return CommandSpeed(_version(binary), int(kept), float(compress), float(decompress))
+    return CommandSpeed(_version(binary), int(kept), float(compress), float(decompress), share)
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _version(binary: str) -> str:

@@ -69,7 +69,8 @@ def _bounds(best: Outcome, mine: Sequence[Outcome]) -> str:
 def _cheapest(kind: str, cut: str, mine: Sequence[Outcome]) -> list[Figure]:
     """The fastest method that saves as much as the reference, and how fast that is."""
     wanted = reference.COMPRESSION_SAVED.get(kind)
-    enough = [o for o in _where(mine, cut) if wanted is not None and o.saved >= wanted]
+    single = [o for o in _where(mine, cut) if o.threads == 1]
+    enough = [o for o in single if wanted is not None and o.saved >= wanted]
     if wanted is None or not enough:
         return []
     best = max(enough, key=lambda o: o.compress.mb_per_cpu_s)
@@ -91,7 +92,7 @@ def _saved_stream(kind: str, mine: Sequence[Outcome]) -> Figure:
 
 def _speeds(kind: str, mine: Sequence[Outcome]) -> list[Figure]:
     """Both ways at the fastest level, and back at the default one."""
-    plain = [o for o in _where(mine, WHOLE) if not o.dictionary_bytes]
+    plain = [o for o in _where(mine, WHOLE) if not o.dictionary_bytes and o.threads == 1]
     first = max(plain, key=lambda o: o.compress.mb_per_cpu_s)
     back = _plain(mine, WHOLE, 3) or first
     name = f"{kind}, {WHOLE}: compress at {first.saved:.1%} saved ({how(first)})"

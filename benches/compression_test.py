@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout, not installed
 
 from pcompiler.bench import corpora, entropy_goals, entropy_study
+from pcompiler.bench.entropy import Outcome
 from pcompiler.bench.harness import commit, hardware
 from pcompiler.bench.report import as_table
 from pcompiler.errors import InputError, PcompilerError
@@ -50,13 +51,16 @@ def run(args: argparse.Namespace) -> int:
     found, missing = corpora.load(args.data)
     print(f"{hardware()}; commit {commit() or 'unknown'}\n")
     print(f"{entropy_study.sizes(found, study)}\n")
-    outcomes = []
+    outcomes: list[Outcome] = []
     with bar(len(found) * study.size, "compression", "method") as shown:
         for corpus in found:
+            done = []
             for outcome in entropy_study.run(corpus, study):
-                outcomes.append(outcome)
+                done.append(outcome)
                 shown.update()
-    print(f"{entropy_study.as_table(outcomes)}\n")
+            shown.clear()
+            print(f"{entropy_study.as_table(done)}\n", flush=True)  # the next takes minutes
+            outcomes += done
     print(as_table(entropy_goals.figures(outcomes, missing)))
     if args.json:
         data = {"schema": 1, "hardware": hardware(), "commit": commit()}

@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=int, help="CPU threads (default: one for each core)")
     p.add_argument("--rounds", type=int, default=5, help="timed repetitions (default 5)")
     p.add_argument("--quick", action="store_true", help="fewer rounds, probes and contexts")
+    p.add_argument("--data", metavar="FOLDER", type=Path, help="more texts: prompts_cc0.csv")
     p.add_argument("--json", metavar="FILE", help="write the figures as JSON; - prints them last")
     return p
 
@@ -60,7 +61,7 @@ def _run(args: argparse.Namespace) -> int:
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     machine = f"{hardware()}; {device}; {threads} threads"
     print(f"{machine}; commit {commit() or 'unknown'}\n")
-    setting = Setting(device, 3 if args.quick else args.rounds, args.quick)
+    setting = Setting(device, 3 if args.quick else args.rounds, args.quick, args.data)
     figures: list[Figure] = []
     for name in args.suite or SUITES:
         figures += get(name)(setting)
@@ -76,6 +77,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--rounds and --threads must be 1 or more.")
     if args.json and args.json != "-" and not Path(args.json).absolute().parent.is_dir():
         raise InputError(f"--json {args.json}: its folder does not exist; make it first.")
+    if args.data and not args.data.is_dir():
+        raise InputError(f"--data {args.data}: it is not a folder; name one that is.")
     if not (ROOT / "examples" / "support_desk.md").is_file():
         raise InputError("the benchmarks need examples/, which only a source checkout has.")
 

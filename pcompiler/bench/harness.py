@@ -24,11 +24,13 @@ class Setting:
         device: where.
         rounds: timed repetitions of each figure.
         quick: fewer probes and rounds.
+        data: folder with texts that not every machine has, if there is one.
     """
 
     device: Device
     rounds: int
     quick: bool
+    data: Path | None = None
 
 
 @dataclass(frozen=True)

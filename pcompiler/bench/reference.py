@@ -27,6 +27,7 @@ COMPRESSION_MB_PER_S = {
 COMPRESSION_QUALITY = {
     "technical docs": 0.985, "code": 0.992, "natural language": 0.978, "mixed": 0.981,
 }  # fmt: skip
+BLEU, COSINE, PERPLEXITY_LOSS = 0.94, 0.97, 0.03  # of a shortened text, against its original
 
 # Goals.
 CONVERGENCE_GOAL_S = 50e-3
@@ -35,4 +36,6 @@ ACCURACY_GOAL = 0.99999
 CONJUGATE_STEPS_GOAL = 20
 COMPRESSION_SAVED_GOAL = 0.8
 COMPRESSION_TYPES_GOAL = 2  # how many content types are to save that much
+SHORTEN_PREFILLS_GOAL = 1.5  # what ranking by the model may cost, in prefills of the text
+RATE_ERROR_GOAL = 0.02  # of the rate that was asked for
 ZSTD_SHARE_GOAL = 0.9  # of plain zstd's speed in C

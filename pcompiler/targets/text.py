@@ -159,6 +159,8 @@ def _probes(compilation: Compilation, tokens: int) -> list[Row]:
 def _asked(compilation: Compilation) -> list[Row]:
     """The user's fit queries with the teacher's answers."""
     probes = compilation.fit_queries
+    if not probes:
+        return []  # and no prefill of the full prompt, which may not be the one that is ranked
     queries = compilation.query_ids(probes)
     limit = compilation.config.probes.answer_tokens
     answers = answer_all(compilation.model, compilation.teacher, queries, limit, "fit answers")

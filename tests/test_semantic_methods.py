@@ -51,6 +51,6 @@ def test_all_of_a_prompt_is_the_full_prompt(model: LanguageModel) -> None:
 def test_the_text_target_is_measured_with_the_tokens_it_keeps(model: LanguageModel) -> None:
     known = _compilation(model, SOURCE)
     short = ours(known, 0.5)
-    assert len(short.context) <= 0.5 * len(known.context)
+    assert short.kept_tokens == round(0.5 * text_tokens(model, known.prompt.messages))
     assert 0 < short.kept_tokens < len(short.context)
     assert "teacher" not in vars(known), "what it computes is its own cost"

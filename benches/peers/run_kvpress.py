@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benches.ladder_contexts import LadderContext, contexts
+from benches.peers import environment
 from pcompiler import embedded, fidelity
 from pcompiler.config import Config
 from pcompiler.frontend import parse
@@ -44,30 +41,10 @@ def kvpress(python: Path, model_folder: Path, job: Job) -> list[dict[str, Any]]:
     Raises:
         RuntimeError: the peer failed; with the end of what it said.
     """
-    if not python.is_file():
-        print(
-            f"kvpress skipped: {python} is not there (see {SCRIPT.parent / 'README.md'}).",
-            file=sys.stderr,
-        )
-        return []
-    with tempfile.TemporaryDirectory() as scratch:
-        request, result = Path(scratch) / "job.json", Path(scratch) / "result.json"
-        request.write_text(json.dumps(job), encoding="utf-8")
-        # -I keeps this project off the peer's path: its kernels/ folder breaks transformers < 5.16.
-        words = [python, "-I", SCRIPT, "--model", model_folder, "--job", request, "--out", result]
-        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-            [str(word) for word in words],
-            cwd=scratch,
-            env=os.environ | {"HF_HUB_OFFLINE": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"kvpress failed ({done.returncode}): …{done.stderr[-2000:]}")
-        rows: list[dict[str, Any]] = json.loads(result.read_text(encoding="utf-8"))
-        return rows
+    rows: list[dict[str, Any]] | None = environment.run(
+        "kvpress", python, SCRIPT, model_folder, job
+    )
+    return rows or []
 
 
 def presses(names: Sequence[str], factors: Sequence[float], tokens: int) -> list[Job]:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benches.ladder_contexts import contexts
+from benches.peers import environment
 from pcompiler import embedded
 from pcompiler.frontend import parse
 from pcompiler.ir import Message
@@ -51,30 +48,8 @@ def llmlingua(python: Path, model_folder: Path, job: Job) -> Job | None:
     Raises:
         RuntimeError: the peer failed as a whole; with the end of what it said.
     """
-    if not python.is_file():
-        print(
-            f"llmlingua skipped: {python} is not there (see {SCRIPT.parent / 'README.md'}).",
-            file=sys.stderr,
-        )
-        return None
-    with tempfile.TemporaryDirectory() as scratch:
-        request, result = Path(scratch) / "job.json", Path(scratch) / "result.json"
-        request.write_text(json.dumps(job), encoding="utf-8")
-        # -I keeps this project off the peer's path: its kernels/ folder breaks transformers < 5.16.
-        words = [python, "-I", SCRIPT, "--model", model_folder, "--job", request, "--out", result]
-        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-            [str(word) for word in words],
-            cwd=scratch,
-            env=os.environ | {"HF_HUB_OFFLINE": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"llmlingua failed ({done.returncode}): …{done.stderr[-2000:]}")
-        found: Job = json.loads(result.read_text(encoding="utf-8"))
-        return found
+    found: Job | None = environment.run("llmlingua", python, SCRIPT, model_folder, job)
+    return found
 
 
 def job(

@@ -67,9 +67,8 @@ class Likeness:
         )
 
 
-def figures(setting: Setting, found: Sequence[Corpus]) -> list[Figure]:
+def figures(setting: Setting, found: Sequence[Corpus], model: LanguageModel) -> list[Figure]:
     """All figures of the semantic half."""
-    model = LanguageModel.load("smollm2", str(setting.device.handle))
     encoder = Encoder.load("cpu")
     made: list[Figure] = []
     with progress.bar(len(found) + 2, "fewer tokens", "part") as shown:

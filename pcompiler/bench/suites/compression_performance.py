@@ -12,16 +12,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pcompiler import progress
-from pcompiler.bench import corpora, entropy_goals, entropy_study, semantic
+from pcompiler.bench import cache_bytes, corpora, entropy_goals, entropy_study, semantic
 from pcompiler.bench.corpora import Corpus
 from pcompiler.bench.entropy_study import QUICK, Study
 from pcompiler.bench.harness import Figure, Setting
+from pcompiler.model import LanguageModel
 
 
 def run(setting: Setting) -> list[Figure]:
     """All figures of the suite."""
     found, missing = corpora.load(setting.data)
-    return _entropy(setting, found, missing) + semantic.figures(setting, found)
+    entropy = _entropy(setting, found, missing)
+    model = LanguageModel.load("smollm2", str(setting.device.handle))
+    caches = cache_bytes.figures(model, setting)
+    return [*entropy, *caches, *semantic.figures(setting, found, model)]
 
 
 def _entropy(setting: Setting, found: Sequence[Corpus], missing: dict[str, str]) -> list[Figure]:

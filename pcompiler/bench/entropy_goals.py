@@ -121,10 +121,14 @@ def _cores(kind: str, rate: float, mine: Sequence[Outcome]) -> str | None:
     if wanted is None or not gains:
         return None
     gain = median(gains)
+    scaled = (
+        f"{2 * wanted / rate / min(gain, 2.0):.3g} as two threads scaled ({gain:.2f} × one)"
+        if gain > 1
+        else f"how it scales is not known: two threads gave {gain:.2f} × one, so none was free"
+    )
     return (
         f"the rate of one core; the reference's takes {wanted / rate:.3g} cores that are each as "
-        f"fast, or {wanted / rate / min(1.0, gain / 2):.3g} as two threads scaled in this run "
-        f"({gain:.2f} × one; two free cores give up to 2)."
+        f"fast; {scaled}."
     )
 
 

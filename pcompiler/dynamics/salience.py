@@ -3,8 +3,8 @@
 By probes: the walk's importance of each key (see ``importance``) says by how much the stream
 would change without it. Its square root is summed over layers and heads, so that many heads that
 look a little count for more than one that stares: on one article the plain sum left twice the KL
-at half the tokens, and as much at a quarter. By surprise: −ln p of each token after those before it, in nats, as in Selective
-Context (arXiv 2310.06201) and LLMLingua (arXiv 2310.05736).
+at half the tokens, and as much at a quarter. By surprise: −ln p of each token after those before
+it, in nats, as in Selective Context (arXiv 2310.06201) and LLMLingua (arXiv 2310.05736).
 """
 
 from __future__ import annotations

@@ -50,6 +50,28 @@ def test_any_text_is_tiled_byte_for_byte(source: str) -> None:
         assert prompt.messages[0].content == source.lstrip("\ufeff")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x\n```python\n```\n[ref]: http://x\n# Heading",
+        "```\nx",
+        "```",
+        "~~~\n~~~\n```\n[a]: b",
+        "x\n\n````\n```\ny\n\n# z\n",
+    ],
+)
+def test_fences_closed_or_not_are_tiled(source: str) -> None:
+    """Reference definitions are no blocks of their own: they hid the fence's end once."""
+    prompt = parse(source)
+    assert_tiles(prompt, source)
+    assert prompt.messages[0].content == source
+
+
+def test_thousands_of_fences_that_never_close_are_read_in_time() -> None:
+    source = "```a\nx\n" * 20_000
+    assert_tiles(parse(source), source)
+
+
 @given(LINES, NEWLINE)
 def test_markdown_is_tiled_whatever_the_line_ends(lines: list[str], newline: str) -> None:
     source = newline.join(["x", *lines])

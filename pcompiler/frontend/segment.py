@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from markdown_it import MarkdownIt
@@ -27,36 +27,45 @@ _DOCUMENT_HEADING = re.compile(
 )
 
 
-@lru_cache(maxsize=1)
-def _parser() -> MarkdownIt:
+@lru_cache(maxsize=2)
+def _parser(fenced: bool) -> MarkdownIt:
     markdown = MarkdownIt("commonmark").enable("table")
     markdown.core.ruler.enableOnly(["normalize", "block"])
-    return markdown
+    return markdown if fenced else markdown.disable("fence")
 
 
-def blocks(text: str) -> Iterator[tuple[Kind, int, int]]:
+def blocks(text: str, fenced: bool = True) -> Iterator[tuple[Kind, int, int]]:
     """Cut a text into blocks that tile it: (kind, start, end), offsets in characters.
 
     Blank lines go with the block before them; a heading's words decide the kind of its section.
+    Without ``fenced``, fences are text like any other.
     """
     lines = [0, *(m.end() for m in _NEWLINE.finditer(text)), len(text)]
-    tops = [t for t in _parser().parse(text) if t.level == 0 and t.nesting >= 0 and t.map]
+    tops = [t for t in _parser(fenced).parse(text) if t.level == 0 and t.nesting >= 0 and t.map]
     starts = [lines[t.map[0]] for t in tops if t.map]
     section: Kind | None = None
     for i, token in enumerate(tops):
         start = starts[i] if i else 0
         end = starts[i + 1] if i + 1 < len(tops) else len(text)
-        if token.type == "fence" and not text[start:end].rstrip().endswith(token.markup):
-            # Never closed, so what follows is hardly meant as code, as CommonMark has it.
-            opened = text.index("\n", starts[i]) + 1 if "\n" in text[starts[i] : end] else end
+        if token.type == "fence" and not _is_closed(token, text, lines):
+            # What follows is hardly meant as code, though CommonMark has it so; it is the last.
+            opened = min(lines[token.map[0] + 1], end) if token.map else end
             yield _prose(text[start:opened]), start, opened
-            yield from ((kind, opened + a, opened + b) for kind, a, b in blocks(text[opened:end]))
+            rest = blocks(text[opened:end], fenced=False)
+            yield from ((kind, opened + a, opened + b) for kind, a, b in rest)
             return
         if token.type == "heading_open":
             section = _section(text[start:end])
         yield _kind(token, text[start:end], section), start, end
     if not tops and text:
         yield _prose(text), 0, len(text)
+
+
+def _is_closed(fence: Token, text: str, lines: Sequence[int]) -> bool:
+    assert fence.map, "blocks have lines"
+    first, after = fence.map
+    last = text[lines[after - 1] : lines[after]].strip()
+    return after - first > 1 and last.startswith(fence.markup)
 
 
 def _section(heading: str) -> Kind | None:

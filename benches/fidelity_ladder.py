@@ -9,7 +9,6 @@ been written and read again. A context that is in the output folder already is n
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from pcompiler.threads import patient_threads
 
 patient_threads()  # before torch is imported
 
+from benches.ladder_archive import Row, climb
 from benches.ladder_contexts import LadderContext, contexts
 from benches.ladder_run import GRIDS, measure
 from benches.ladder_table import table
@@ -35,21 +35,12 @@ def main() -> None:
     chosen = [c for c in contexts(options.data) if not options.only or c.name in options.only]
     if options.quick:
         chosen = chosen[:QUICK_CONTEXTS]
-    options.out.mkdir(parents=True, exist_ok=True)
-    missing = [c for c in chosen if not _file(options.out, c).is_file()]
-    if missing:
-        model = LanguageModel.load("smollm2", options.device)
-        model.device.use_threads(options.threads)
-        for number, context in enumerate(missing, 1):
-            print(f"{context.name} ({number} of {len(missing)})", file=sys.stderr, flush=True)
-            fitting = QUICK_FITTING if options.quick else options.fitting
-            found = measure(model, context, GRIDS[options.grid], fitting, options.kvpress)
-            _file(options.out, context).write_text(json.dumps(found, indent=1) + "\n")
-    rows = [json.loads(_file(options.out, c).read_text()) for c in chosen]
-    print(table(rows))
-    if options.json:
-        text = json.dumps({"schema": 1, "contexts": rows})
-        print(text) if options.json == "-" else Path(options.json).write_text(text + "\n")
+    fitting = QUICK_FITTING if options.quick else options.fitting
+
+    def rows_of(model: LanguageModel, context: LadderContext) -> Row:
+        return measure(model, context, GRIDS[options.grid], fitting, options.kvpress)
+
+    climb(options, chosen, rows_of, table)
 
 
 def _options() -> argparse.Namespace:
@@ -67,10 +58,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     parser.add_argument("--json", metavar="FILE", help="all rows; - prints them as the last line")
     return parser.parse_args()
-
-
-def _file(folder: Path, context: LadderContext) -> Path:
-    return folder / f"{context.name}.json"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ again.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from pcompiler.threads import patient_threads
 
 patient_threads()  # before torch is imported
 
+from benches.ladder_archive import Row, climb
 from benches.ladder_contexts import LadderContext, contexts
 from benches.peers.run_llmlingua import STYLES
 from benches.semantic_methods import METHODS
@@ -41,21 +41,12 @@ def main() -> None:
     chosen = [c for c in chosen if not options.only or c.name in options.only]
     if options.quick:
         chosen = chosen[:QUICK_CONTEXTS]
-    options.out.mkdir(parents=True, exist_ok=True)
-    missing = [c for c in chosen if not _file(options.out, c).is_file()]
-    if missing:
-        model = LanguageModel.load("smollm2", options.device)
-        model.device.use_threads(options.threads)
-        rates = QUICK_RATES if options.quick else RATES
-        for number, context in enumerate(missing, 1):
-            print(f"{context.name} ({number} of {len(missing)})", file=sys.stderr, flush=True)
-            found = measure(model, context, options.methods, options.llmlingua, rates)
-            _file(options.out, context).write_text(json.dumps(found, indent=1) + "\n")
-    rows = [json.loads(_file(options.out, c).read_text()) for c in chosen]
-    print(table(rows))
-    if options.json:
-        text = json.dumps({"schema": 1, "contexts": rows})
-        print(text) if options.json == "-" else Path(options.json).write_text(text + "\n")
+    rates = QUICK_RATES if options.quick else RATES
+
+    def rows_of(model: LanguageModel, context: LadderContext) -> Row:
+        return measure(model, context, options.methods, options.llmlingua, rates)
+
+    climb(options, chosen, rows_of, table)
 
 
 def _options() -> argparse.Namespace:
@@ -73,10 +64,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads, the peer's too")
     parser.add_argument("--json", metavar="FILE", help="all rows; - prints them as the last line")
     return parser.parse_args()
-
-
-def _file(folder: Path, context: LadderContext) -> Path:
-    return folder / f"{context.name}.json"
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ def test_strange_texts_meet_the_rate(source: str, rate: float) -> None:
     assert text(done.prompt).replace(family, "").count("\u200d") == 0, "emoji are not torn"
 
 
-def test_one_line_of_megabytes_is_shortened_in_time_and_memory() -> None:
+def test_one_line_of_a_megabyte_is_shortened_in_time() -> None:
     import time
 
     source = "The gear of bicycle 12 costs 30 EUR and lasts long, says Abt. " * 16_000  # 1 MB

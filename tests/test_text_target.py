@@ -10,13 +10,11 @@ import pytest
 import torch
 from conftest import tiny
 
-from pcompiler import search
 from pcompiler.commands.output import break_even, report
 from pcompiler.compiler import Compiler
 from pcompiler.dynamics import salience
 from pcompiler.dynamics.capture import Row
 from pcompiler.errors import BudgetError, ConfigError
-from pcompiler.frontend import parse
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import prefill
 
@@ -78,7 +76,7 @@ def test_the_same_compile_gives_the_same_bytes(model: LanguageModel, compiler: C
     assert (again.id, again.body_sha256) == (first.id, first.body_sha256)
 
 
-def test_what_the_user_asks_decides_and_changes_the_address(compiler: Compiler) -> None:
+def test_what_the_user_asks_is_part_of_the_address_where_it_ranks(compiler: Compiler) -> None:
     plain = compiler.compile(PROMPT, "text", QUERIES, rate=0.4)
     asked = compiler.compile(PROMPT, "text", QUERIES, rate=0.4, fit_queries=["Which bells?"])
     assert asked.id != plain.id
@@ -123,7 +121,6 @@ def test_a_gate_without_a_rate_finds_the_lowest_rate(compiler: Compiler) -> None
     chosen = found.compiled.header.kept_tokens / found.compiled.header.context_tokens
     assert not any(good for rate, good in met.items() if rate and rate < chosen - 0.02)
     assert [h.id for h in compiler.store.headers()] == [found.compiled.id]
-    assert 0.05 <= search.RATES[0] < search.RATES[-1] <= 0.95
 
 
 def test_near_repetitions_go_only_if_nothing_that_counts_differs(compiler: Compiler) -> None:
@@ -201,4 +198,3 @@ def test_the_gate_chooses_the_rate_on_the_command_line(cli: Cli, tmp_path: objec
     assert code == 0
     assert told["fidelity"]["kl"] <= 0.5
     assert all(trial["target"] == "text" for trial in told["trials"])
-    assert parse(PROMPT).source == PROMPT

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from pcompiler import progress, quality
+from pcompiler import fidelity, progress, quality
 from pcompiler.bench import corpora, reference
 from pcompiler.bench.corpora import Corpus
 from pcompiler.bench.harness import Figure, Samples, Setting
@@ -74,6 +74,7 @@ def figures(setting: Setting, found: Sequence[Corpus], model: LanguageModel) -> 
     with progress.bar(len(found) + 2, "fewer tokens", "part") as shown:
         for corpus in found:
             made += _like(corpus, 1 if setting.quick else 2, model, encoder)
+            made += [] if setting.quick else _answers(corpus, model)
             shown.update()
         made += _speed(model, setting)
         shown.update()
@@ -108,9 +109,36 @@ def _like(corpus: Corpus, count: int, model: LanguageModel, encoder: Encoder) ->
     ]  # fmt: skip
 
 
+def _answers(corpus: Corpus, model: LanguageModel) -> list[Figure]:
+    """KL and agreement of a text at half its tokens, on queries that the model writes to it."""
+    text = next(_texts(corpus, 1), None)
+    if text is None:
+        return []
+    config = Config(targets=TARGET.resolved(TargetConfig(rate=0.5)))
+    known = Compilation(parse(_fenced(text, corpus.kind)), model, config)
+    teacher = fidelity.reference(known, known.probes)
+    student = TARGET.attach(model, TARGET.build(known).tensors)
+    found = fidelity.measure(model, student, teacher)
+    return [
+        _figure(
+            f"{corpus.kind}, half the tokens: KL", found.kl, "nats/token", "lower",
+            baseline=found.kl_no_prompt,
+        ),
+        _figure(
+            "… agreement", 100 * found.agreement, "%", "higher",
+            baseline=100 * found.agreement_no_prompt,
+        ),
+    ]  # fmt: skip
+
+
+def _fenced(text: str, kind: str) -> str:
+    """Code as Markdown has it; other text as it is."""
+    return f"```\n{text}\n```\n" if kind == corpora.CODE else text
+
+
 def _best(text: str, kind: str, model: LanguageModel, encoder: Encoder) -> Likeness | None:
     """The shortest version that is as like its original as the published figures."""
-    source = f"```\n{text}\n```\n" if kind == corpora.CODE else text
+    source = _fenced(text, kind)
     shortener = _ranked(source, model)
     original = quality.perplexity(model, text)
 

@@ -25,6 +25,18 @@ RANKINGS = ("probes", "surprise", "lexical")
 DUPLICATES = ("auto", "exact", "near", "meaning")
 
 
+DURABILITIES = ("process", "power")
+STORE_RANGES = {
+    "cache_mb": (1, 2**20),
+    "write_buffer_mb": (1, 2**12),
+    "block_kb": (1, 2**12),
+    "bloom_bits": (0, 32),
+    "bottom_level": (1, 22),
+    "bottom_dictionary_kb": (0, 1024),
+    "background_jobs": (1, 64),
+}
+
+
 def _or(names: Sequence[str]) -> str:
     return f"one of {', '.join(names)}"
 
@@ -140,11 +152,26 @@ class StoreConfig:
     path: str = ""  # empty: the user's data folder
     zstd_level: int = 3
     dictionary_bytes: int = 112_640  # of what prompts and probes have in common, at most
+    durability: str = "process"  # a write survives a killed process; power: a power cut as well
+    max_bytes: int | None = None  # of all artifacts; the least recently used make room
+    cache_mb: int = 256  # of blocks read before; a handful of exact caches stay hot
+    write_buffer_mb: int = 64  # of each family, before it is written to a table
+    block_kb: int = 16  # what is read and compressed at once
+    bloom_bits: int = 10  # a key, to pass over tables that do not have it; 0: none
+    bottom_level: int = 9  # of zstd, where nearly all records end up
+    bottom_dictionary_kb: int = 16  # of a dictionary for each table there; 0: none
+    background_jobs: int = 2  # threads that write and merge tables
 
     def __post_init__(self) -> None:
         _require(1 <= self.zstd_level <= 22, "zstd_level", self.zstd_level, "from 1 to 22")
         least, most, size = MIN_DICTIONARY_BYTES, MAX_DICTIONARY_BYTES, self.dictionary_bytes
         _require(least <= size <= most, "dictionary_bytes", size, f"from {least} to {most}")
+        kind, limit = self.durability, self.max_bytes
+        _require(kind in DURABILITIES, "durability", kind, _or(DURABILITIES))
+        _require(limit is None or limit >= 1, "max_bytes", limit, "1 or more")
+        for name, (low, high) in STORE_RANGES.items():
+            value = getattr(self, name)
+            _require(low <= value <= high, name, value, f"from {low} to {high}")
 
     @property
     def folder(self) -> Path:

@@ -12,6 +12,7 @@ from pcompiler.errors import NotFoundError, StoreUnavailable
 from pcompiler.store.artifact import Artifact
 from pcompiler.store.db import Store
 from pcompiler.store.key import artifact_id, content_hash
+from pcompiler.store.rocksdb import translating
 
 PROMPT, PROBES = "the prompt é😀", '{"query": "x"}\n'
 
@@ -36,7 +37,7 @@ def test_what_was_put_is_found_with_its_prompt_and_probes(store: Store) -> None:
 def test_it_is_there_after_reopening(tmp_path: Path) -> None:
     with Store(tmp_path / "s") as store:
         store.put(artifact(1), PROMPT, PROBES)
-    with Store(tmp_path / "s", read_only=True) as store:
+    with Store(tmp_path / "s", access="read") as store:
         assert store.get(artifact(1).header.id) == artifact(1)
 
 
@@ -72,22 +73,24 @@ def test_a_second_writer_is_told_and_a_reader_is_let_in(tmp_path: Path) -> None:
         store.put(artifact(1), PROMPT, PROBES)
         with pytest.raises(StoreUnavailable, match="another process"):
             Store(tmp_path / "s")
-        with Store(tmp_path / "s", read_only=True) as reader:
+        with Store(tmp_path / "s", access="read") as reader:
             assert [h.id for h in reader.headers()] == [artifact(1).header.id]
     with Store(tmp_path / "s") as store:  # the lock goes with the writer
         assert store.find(artifact(1).header.id)
 
 
 def test_a_mistake_in_the_code_is_not_called_damage(store: Store) -> None:
-    with pytest.raises(AttributeError):
-        store._get("artifacts", 3)  # type: ignore[arg-type]
-    with pytest.raises(ZeroDivisionError), store._errors():
+    with pytest.raises(KeyError):
+        store.records.get("artifacts", 3)  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        store.records.get("artefacts", b"3")
+    with pytest.raises(ZeroDivisionError), translating(store.path):
         _ = 1 / 0
 
 
 def test_reading_where_there_is_no_store_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="no store"):
-        Store(tmp_path / "none", read_only=True)
+        Store(tmp_path / "none", access="read")
     assert not (tmp_path / "none").exists()
 
 

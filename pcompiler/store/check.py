@@ -151,8 +151,9 @@ class _Examination:
         for key in sorted(self._bodies - self._headers.keys()):
             record = get("tensors", key.encode())
             yield Damage("tensors", key, "their header is missing.", record)
+        usable = self._headers.keys() & self._bodies
         for name in self._names():
-            if name.artifact is not None and name.artifact not in self._headers:
+            if name.artifact is not None and name.artifact not in usable:
                 what = f"artifact {name.artifact}, which it points at, is missing."
                 yield Damage("names", name.name, what)
         missing = self._needs.keys() - self._texts

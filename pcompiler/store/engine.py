@@ -94,6 +94,8 @@ class Engine(Closing):
                 last = self.access == "write" or attempt + 1 == ATTEMPTS
                 if last or "No such file" not in str(e):
                     raise
+        if self.access == "write":
+            journal.remember(self.path)
         self._write_options = synced(settings)
         for name in names:
             self.handles[name] = self._db.get_column_family(name)
@@ -115,6 +117,7 @@ class Engine(Closing):
                 # log has it all.
                 with suppress(PcompilerError):
                     self.flush()
+                journal.remember(self.path)
             self.handles.clear()
             self._db.close()
             self._db = None

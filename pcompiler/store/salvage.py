@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import rocksdict as rocks
@@ -39,7 +39,7 @@ class Damage:
     where: str
     key: str
     what: str
-    record: bytes | None = None
+    record: bytes | None = field(default=None, repr=False)
 
 
 Found = tuple[bytes, bytes] | Damage

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_store import PROBES, PROMPT, artifact
+from bare import PROBES, PROMPT, artifact
 
 from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError, StoreUnavailable

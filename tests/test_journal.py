@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_store import PROBES, PROMPT, artifact
+from bare import PROBES, PROMPT, artifact
 
 from pcompiler.errors import DamageError
 from pcompiler.store.db import Store

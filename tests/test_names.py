@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_store import PROBES, PROMPT, artifact
+from bare import PROBES, PROMPT, artifact
 
 from pcompiler.compiler import Compiler
 from pcompiler.errors import InputError, NotFoundError, StoreUnavailable

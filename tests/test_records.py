@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import rocksdict as rocks
+from bare import PROBES, PROMPT, artifact
 from hypothesis import given
 from hypothesis import strategies as st
-from test_store import PROBES, PROMPT, artifact
 
 from pcompiler.config import StoreConfig
 from pcompiler.errors import ConfigError, DamageError, MismatchError, StoreUnavailable

@@ -119,7 +119,8 @@ class Engine(Closing):
                     self.flush()
                 journal.remember(self.path)
             self.handles.clear()
-            self._db.close()
+            with suppress(Exception):  # it flushes once more, which may fail for the same reason
+                self._db.close()
             self._db = None
         if self._lock is not None:
             self._lock.release()

@@ -31,9 +31,9 @@ _MASK = 0xA282EAD8
 
 def remember(folder: Path) -> None:
     """Note how long the list of files (MANIFEST) is: it only ever grows."""
-    lengths = {path.name: path.stat().st_size for path in folder.glob("MANIFEST-*")}
     draft = folder / f"{LENGTHS}.new"
-    with suppress(OSError):  # a full disk; the note of before still holds
+    with suppress(OSError):  # a full disk, or no file left; the note of before still holds
+        lengths = {path.name: path.stat().st_size for path in folder.glob("MANIFEST-*")}
         draft.write_text(json.dumps(lengths), encoding="utf-8")
         draft.replace(folder / LENGTHS)
 

@@ -159,7 +159,7 @@ class StoreConfig:
     block_kb: int = 16  # what is read and compressed at once
     bloom_bits: int = 10  # a key, to pass over tables that do not have it; 0: none
     bottom_level: int = 9  # of zstd, where nearly all records end up
-    bottom_dictionary_kb: int = 16  # of a dictionary for each table there; 0: none
+    bottom_dictionary_kb: int = 64  # of a dictionary for each table there; 0: none
     background_jobs: int = 2  # threads that write and merge tables
 
     def __post_init__(self) -> None:

@@ -48,7 +48,9 @@ class Records(Closing):
     ) -> None:
         self.path, self.access = path, access
         self.engine = Engine(path, FAMILIES, access, settings or StoreConfig())
-        self._handles: dict[str, Any] = self.engine.handles
+        handles = self.engine.handles
+        self._gets: dict[str, Any] = {name: handle.get for name, handle in handles.items()}
+        self._puts: dict[str, Any] = {name: handle.put for name, handle in handles.items()}
         try:
             bring_up_to_date(self.engine)
         except BaseException:
@@ -57,6 +59,8 @@ class Records(Closing):
 
     def close(self) -> None:
         """Let go of the files and the lock; closing twice does nothing."""
+        for bound in (self._gets, self._puts):  # RocksDB's lock lasts while they live
+            bound.clear()
         self.engine.close()
 
     def get(self, family: str, key: bytes) -> bytes | None:
@@ -66,8 +70,10 @@ class Records(Closing):
             DamageError: it is not what was written.
         """
         try:
-            record = self._handles[family].get(key)
-            return None if record is None else unseal(key, record)
+            record = self._gets[family](key)
+            if record is None:
+                return None
+            return unseal(key, record)
         except DamageError as e:
             raise self._damage(family, key, e) from None
         except Exception as e:
@@ -80,13 +86,14 @@ class Records(Closing):
         if self._lacks(family):
             return [None] * len(keys)
         try:
-            found = self._handles[family].get(list(keys))
+            found = self._gets[family](list(keys))
         except Exception as e:
             raise translated(e, self.path) from e
-        return [
-            None if record is None else self._value(family, key, record)
-            for key, record in zip(keys, found, strict=True)
-        ]
+        pairs = zip(keys, found, strict=True)
+        try:
+            return [None if record is None else unseal(key, record) for key, record in pairs]
+        except DamageError:
+            return [self.get(family, key) for key in keys]  # says which
 
     def scan(
         self, family: str, prefix: bytes = b"", start: bytes = b""
@@ -95,12 +102,15 @@ class Records(Closing):
         for key, record in self.engine.scan(family, max(prefix, start)):
             if not key.startswith(prefix):
                 return
-            yield key, self._value(family, key, record)
+            try:
+                yield key, unseal(key, record)
+            except DamageError as e:
+                raise self._damage(family, key, e) from None
 
     def put(self, family: str, key: bytes, value: bytes) -> None:
         """Write one record; what it replaces is gone."""
         try:
-            self._handles[family].put(key, seal(key, value))
+            self._puts[family](key, seal(key, value))
         except Exception as e:
             raise translated(e, self.path) from e
 
@@ -115,15 +125,9 @@ class Records(Closing):
             for family, key, value in changes
         )
 
-    def _value(self, family: str, key: bytes, record: bytes) -> bytes:
-        try:
-            return unseal(key, record)
-        except DamageError as e:
-            raise self._damage(family, key, e) from None
-
     def _lacks(self, family: str) -> bool:
         """Whether a reader's store is of before there was this family."""
-        return family in FAMILIES and family not in self._handles
+        return family in FAMILIES and family not in self._gets
 
     def _damage(self, family: str, key: bytes, error: DamageError) -> DamageError:
         return DamageError(

@@ -16,6 +16,7 @@ from pcompiler.passes.count import Counter, Render, View, plain, starts
 from pcompiler.passes.pieces import Pieces, Seams, cut, seams
 from pcompiler.passes.protect import Span
 from pcompiler.passes.prune import Pruner
+from pcompiler.passes.words import Words
 
 # Of the budget, for protected spans that stand alone: "39 EUR" without its sentence says nothing.
 MAX_STRAYS = 0.05
@@ -59,7 +60,8 @@ class Shortener:
         render: Render | None = None,
         scores: Sequence[float] | np.ndarray | None = None,
     ) -> None:
-        self.prompt, self._tokenizer, self._settings = prompt, tokenizer, settings
+        self.prompt, self._settings = prompt, settings
+        self._words = tokenizer if isinstance(tokenizer, Words) else Words(tokenizer)
         self._repeated = repeated or [[] for _ in prompt.segments]
         self._render = render or plain
         self._scores = None if scores is None else np.asarray(scores, dtype=np.float64)
@@ -70,9 +72,7 @@ class Shortener:
     def view(self) -> View:
         """The whole prompt, counted."""
         text = self._render(self.prompt)
-        found = self._tokenizer.encode(text, add_special_tokens=False)
-        ends = np.fromiter((end for _, end in found.offsets), dtype=np.int64)
-        return View(text, starts(self.prompt, text), ends)
+        return View(text, starts(self.prompt, text), self._words.ends(text))
 
     @property
     def tokens(self) -> int:
@@ -165,7 +165,7 @@ class Shortener:
 
     @cached_property
     def _counter(self) -> Counter:
-        return Counter(self.prompt, self._tokenizer, self._render, self.tokens)
+        return Counter(self.prompt, self._words, self._render, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -229,11 +229,12 @@ def without_model(
         ConfigError: a section or class that there is not.
     """
     settings = Settings(config.protect, config.force, config.section)
-    whole = len(tokenizer.encode(plain(prompt), add_special_tokens=False))
+    words = tokenizer if isinstance(tokenizer, Words) else Words(tokenizer)
+    (whole,) = words.counts([plain(prompt)])
     tidy = normalize.run(prompt)
     find = deduplicate.exact if config.duplicates == "exact" else deduplicate.near
     budget = config.target_tokens or round((config.rate or 1.0) * whole)
-    return Shortener(tidy, tokenizer, settings, find(tidy)).to(budget), whole
+    return Shortener(tidy, words, settings, find(tidy)).to(budget), whole
 
 
 def _listed(text: str) -> list[str]:

@@ -44,24 +44,27 @@ class Counter:
 
     A segment ends where a line does, where tokens end as well in nearly every tokenizer; what
     that leaves out is made up for by ``exact``.
+
+    Attributes:
+        more: tokens that this leaves out, as far as is known.
     """
 
     def __init__(self, prompt: Prompt, words: Words, render: Render, total: int) -> None:
         self._words, self._render = words, render
         self._known: dict[str, int] = {}
-        self._more = 0
-        self._more = total - self.tokens([segment.text for segment in prompt.segments])
+        self.more = 0
+        self.more = total - self.tokens([segment.text for segment in prompt.segments])
 
     def tokens(self, texts: Sequence[str]) -> int:
         """Of the whole prompt with these texts for its segments."""
         new = list({text for text in texts if text not in self._known})
         self._known.update(zip(new, self._words.counts(new), strict=True))
-        return sum([self._known[text] for text in texts]) + self._more
+        return sum([self._known[text] for text in texts]) + self.more
 
     def exact(self, prompt: Prompt) -> int:
         """Of the whole prompt, as the model sees it; later counts are set right by it."""
         (found,) = self._words.counts([self._render(prompt)])
-        self._more += found - self.tokens([segment.text for segment in prompt.segments])
+        self.more += found - self.tokens([segment.text for segment in prompt.segments])
         return found
 
 

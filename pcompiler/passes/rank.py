@@ -8,7 +8,7 @@ at a third. The order is one for all budgets: what a small one keeps, a larger o
 from __future__ import annotations
 
 import math
-from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 
@@ -43,10 +43,19 @@ def lexical(pieces: Pieces) -> np.ndarray:
 
     Words that serve only grammar, and punctuation, have none.
     """
-    words = pieces.words()
-    counts = Counter(word.lower() for word in words)
-    worth = {low: math.log(1 + len(words) / n) for low, n in counts.items()}
-    worth |= {low: 0.0 for low in counts if low in STOP_WORDS or not low[:1].isalnum()}
-    return np.array(
-        [worth[w.lower()] * (2.0 if w[:1].isupper() or w[:1].isdigit() else 1.0) for w in words]
-    )
+    lowered = [word.lower() for word in pieces.vocabulary]
+    same = {word: number for number, word in enumerate(dict.fromkeys(lowered))}
+    group = np.array([same[word] for word in lowered], dtype=np.int64)[pieces.word]
+    times = np.bincount(group, minlength=len(same))
+    rarity = {n: math.log(1 + len(pieces) / n) for n in np.unique(times).tolist() if n}
+    rare = np.array([rarity.get(n, 0.0) for n in times.tolist()])
+    weight = np.array([_weight(word) for word in pieces.vocabulary])
+    scores: np.ndarray = rare[group] * weight[pieces.word]
+    return scores
+
+
+@lru_cache(maxsize=2**16)
+def _weight(word: str) -> float:
+    if word.lower() in STOP_WORDS or not word[:1].isalnum():
+        return 0.0
+    return 2.0 if word[:1].isupper() or word[:1].isdigit() else 1.0

@@ -11,9 +11,9 @@ import numpy as np
 
 from pcompiler.config import TargetConfig
 from pcompiler.ir import Prompt
-from pcompiler.passes import deduplicate, normalize, protect, rank, sections
+from pcompiler.passes import deduplicate, normalize, protect, rank, seams, sections
 from pcompiler.passes.count import Counter, Render, View, plain, starts
-from pcompiler.passes.pieces import Pieces, Seams, cut, seams
+from pcompiler.passes.pieces import Pieces, cut
 from pcompiler.passes.protect import Span
 from pcompiler.passes.prune import Pruner
 from pcompiler.passes.words import Words
@@ -65,7 +65,9 @@ class Shortener:
         self._repeated = repeated or [[] for _ in prompt.segments]
         self._render = render or plain
         self._scores = None if scores is None else np.asarray(scores, dtype=np.float64)
-        self._protected = protect.find(prompt, settings.classes, settings.forced)
+        classes = protect.check({*settings.classes, *protect.UNTORN})
+        self._protected = protect.find(prompt, classes, settings.forced)
+        self._runs: dict[tuple[tuple[str, ...], int, int], np.ndarray] = {}
         self._section_rates = sections.of_segments(prompt, settings.sections)
 
     @cached_property
@@ -87,10 +89,9 @@ class Shortener:
         """
         every = self._settings.classes
         classes = every if self._settings.strict else every[: self._protectable(budget)]
-        pruner = self._pruner(classes)
         found: list[Shortened] = []
         for _ in range(_RECOUNTS):
-            prompt = pruner.prompt(pruner.run(budget))
+            prompt = self._pruner(classes).prompt(self._kept(classes, budget))
             found.append(Shortened(prompt, self._counter.exact(prompt), every[len(classes) :]))
             tokens = found[-1].tokens
             if 0 <= budget - tokens <= _RECOUNT * budget or tokens == self.tokens:
@@ -115,7 +116,14 @@ class Shortener:
         pruner = self._pruner(classes)
         if not classes or pruner.floor() > budget:
             return not classes
-        return pruner.strays(pruner.run(budget)) <= MAX_STRAYS * budget
+        return pruner.strays(self._kept(classes, budget)) <= MAX_STRAYS * budget
+
+    def _kept(self, classes: tuple[str, ...], budget: int) -> np.ndarray:
+        """What is kept of a budget, remembered until counting is set right."""
+        key = classes, budget, self._counter.more
+        if key not in self._runs:
+            self._runs[key] = self._pruner(classes).run(budget)
+        return self._runs[key]
 
     def floor(self) -> int:
         """The fewest tokens that can be asked for."""
@@ -134,10 +142,9 @@ class Shortener:
         return self._pruners[classes]
 
     @cached_property
-    def _seams(self) -> list[Seams]:
+    def _seams(self) -> seams.Seams:
         # Whether they are protected or not, numbers and addresses are never torn.
-        whole = protect.find(self.prompt, protect.UNTORN).spans(protect.UNTORN)
-        return [seams(s, spans) for s, spans in zip(self.prompt.segments, whole, strict=True)]
+        return seams.find(self.prompt, self._protected.spans(protect.UNTORN))
 
     @cached_property
     def _pruners(self) -> dict[tuple[str, ...], Pruner]:

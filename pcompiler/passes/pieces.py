@@ -93,7 +93,7 @@ class Pieces:
 
 def cut(
     prompt: Prompt,
-    protected: Sequence[Sequence[Span]],
+    protected: np.ndarray,
     repeated: Sequence[Sequence[Span]],
     known: Seams,
 ) -> Pieces:
@@ -101,12 +101,11 @@ def cut(
 
     Args:
         prompt: what is cut.
-        protected: each segment's spans that have to stay, sorted and apart.
+        protected: (k, 2) spans that have to stay, sorted and apart, from the prompt's beginning.
         repeated: each segment's spans that say nothing new.
         known: where it may be cut.
     """
-    spans = placed(protected, known.offsets, 2)
-    inside = _within(known.ends, known.ends, np.concatenate([spans, known.whole]))
+    inside = _within(known.ends, known.ends, np.concatenate([protected, known.whole]))
     last = np.flatnonzero(~inside)  # words
     end, of = known.ends[last], known.segment[last]
     start = np.concatenate([[0], end[:-1]])
@@ -115,7 +114,7 @@ def cut(
     first = [DROP_FIRST if s.policy is Policy.DROP_FIRST else ORDINARY for s in prompt.segments]
     again = _within(end, start, placed(repeated, known.offsets, 2))
     tier = np.where(again, REPEATED, np.array(first, dtype=np.int64)[of])
-    stays = _within(end, start, spans)
+    stays = _within(end, start, protected)
     return Pieces(
         prompt,
         of,
@@ -129,6 +128,13 @@ def cut(
         frames.find(prompt, known, of, start, end),
         frames.headings(known, of),
     )
+
+
+def protecting(pieces: Pieces, protected: np.ndarray, known: Seams) -> Pieces:
+    """The same pieces, of which others have to stay; see ``cut``."""
+    begins = known.offsets[pieces.segment]
+    stays = _within(begins + pieces.end, begins + pieces.start, protected)
+    return replace(pieces, protected=stays)
 
 
 def _words(known: Seams, last: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pcompiler.errors import ConfigError
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 
@@ -92,11 +94,6 @@ class Protected:
     by_class: dict[str, list[list[Span]]]
     characters: int
 
-    def share(self, classes: Collection[str]) -> float:
-        """Of the text's characters, those that some classes protect, 0..1."""
-        found = (end - start for spans in self.spans(classes) for start, end in spans)
-        return sum(found) / max(self.characters, 1)
-
     def spans(self, classes: Collection[str]) -> list[list[Span]]:
         """What always stays, and what some classes found; sorted, overlaps joined."""
         chosen = [self.always, *(self.by_class[name] for name in classes)]
@@ -162,6 +159,16 @@ def _is_yaml(text: str) -> bool:
         return False
     keys = sum(":" in line for line in lines)
     return 2 * keys >= len(lines) and all(_YAML_LINE.match(line) for line in lines)
+
+
+def joined(spans: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(k, 2) spans that overlap or touch made one, but where one begins with its segment."""
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(spans[:, 1])
+    first = np.isin(spans[:, 0], offsets)
+    first[1:] |= spans[1:, 0] > reach[:-1]
+    first[:1] = True
+    return np.column_stack([spans[first, 0], reach[np.roll(first, -1)]])
 
 
 def _joined(spans: list[Span]) -> list[Span]:

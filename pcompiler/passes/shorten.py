@@ -13,7 +13,7 @@ from pcompiler.config import TargetConfig
 from pcompiler.ir import Prompt
 from pcompiler.passes import deduplicate, normalize, protect, rank, seams, sections
 from pcompiler.passes.count import Counter, Render, View, plain, starts
-from pcompiler.passes.pieces import Pieces, cut
+from pcompiler.passes.pieces import Pieces, cut, protecting
 from pcompiler.passes.protect import Span
 from pcompiler.passes.prune import Pruner
 from pcompiler.passes.words import Words
@@ -67,6 +67,8 @@ class Shortener:
         self._scores = None if scores is None else np.asarray(scores, dtype=np.float64)
         classes = protect.check({*settings.classes, *protect.UNTORN})
         self._protected = protect.find(prompt, classes, settings.forced)
+        self._cuts: dict[tuple[str, ...], tuple[Pieces, np.ndarray, np.ndarray]] = {}
+        self._pruners: dict[tuple[str, ...], Pruner] = {}
         self._runs: dict[tuple[tuple[str, ...], int, int], np.ndarray] = {}
         self._section_rates = sections.of_segments(prompt, settings.sections)
 
@@ -100,16 +102,24 @@ class Shortener:
         return max(within or found[-1:], key=lambda one: one.tokens)
 
     def _protectable(self, budget: int) -> int:
-        """How many classes can be protected; the search begins where spans spread evenly end."""
+        """How many classes can be protected; the search begins where a sketch of it ends."""
         every = self._settings.classes
-        expected = MAX_STRAYS * budget / max(self.tokens - budget, 1)  # share of the text
-        shares = (self._protected.share(every[: n + 1]) for n in range(len(every)))
-        count = sum(1 for share in shares if share <= expected)
+        count = self._sketched(budget)
         while count < len(every) and self._fits(every[: count + 1], budget):
             count += 1
         while count and not self._fits(every[:count], budget):
             count -= 1
         return count
+
+    def _sketched(self, budget: int) -> int:
+        """The most that can be protected as far as sizes tell, with nothing cut or counted anew."""
+        every = self._settings.classes
+        pieces, scores, sizes = self._measured(every)
+        for count in range(len(every), 0, -1):
+            sketched = protecting(pieces, self._spans(every[:count]), self._seams)
+            if rank.strays(sketched, scores, sizes, budget) <= MAX_STRAYS * budget:
+                return count
+        return 0
 
     def _fits(self, classes: tuple[str, ...], budget: int) -> bool:
         """Whether these classes can be protected without many spans standing alone."""
@@ -132,23 +142,36 @@ class Shortener:
 
     def _pruner(self, classes: tuple[str, ...]) -> Pruner:
         if classes not in self._pruners:
-            stays = self._protected.spans(classes)
-            pieces = cut(self.prompt, stays, self._repeated, self._seams)
-            own = self.view.tokens_of(pieces)
-            sizes = np.bincount(own[own >= 0], minlength=len(pieces)).astype(np.float64)
-            order = rank.order(pieces, self._piece_scores(pieces, own, sizes), sizes)
+            pieces, scores, sizes = self._measured(classes)
+            order = rank.order(pieces, scores, sizes)
             self._apart(pieces, order, sizes)
             self._pruners[classes] = Pruner(pieces, order, sizes, self._counter.tokens)
         return self._pruners[classes]
+
+    def _measured(self, classes: tuple[str, ...]) -> tuple[Pieces, np.ndarray, np.ndarray]:
+        """Pieces, (n,) how much each matters, (n,) its tokens."""
+        if classes not in self._cuts:
+            pieces = cut(self.prompt, self._spans(classes), self._repeated, self._seams)
+            own = self.view.tokens_of(pieces)
+            sizes = np.bincount(own[own >= 0], minlength=len(pieces)).astype(np.float64)
+            self._cuts[classes] = pieces, self._piece_scores(pieces, own, sizes), sizes
+        return self._cuts[classes]
+
+    def _spans(self, classes: tuple[str, ...]) -> np.ndarray:
+        """(k, 2) what stays, from the prompt's beginning."""
+        found = np.concatenate([self._placed[name] for name in ("", *classes)])
+        return protect.joined(found, self._seams.offsets)
+
+    @cached_property
+    def _placed(self) -> dict[str, np.ndarray]:
+        """Of each class what it found, and under no name what always stays."""
+        found = {"": self._protected.always, **self._protected.by_class}
+        return {name: seams.placed(of, self._seams.offsets, 2) for name, of in found.items()}
 
     @cached_property
     def _seams(self) -> seams.Seams:
         # Whether they are protected or not, numbers and addresses are never torn.
         return seams.find(self.prompt, self._protected.spans(protect.UNTORN))
-
-    @cached_property
-    def _pruners(self) -> dict[tuple[str, ...], Pruner]:
-        return {}
 
     def _piece_scores(self, pieces: Pieces, own: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         if self._scores is None:

@@ -44,7 +44,7 @@ class Shortener:
 
     Args:
         prompt: what is shortened.
-        tokenizer: of the library tokenizers.
+        tokenizer: of the library tokenizers, or the words of one that are known already.
         settings: what to protect, force and treat apart.
         repeated: spans of each segment that say nothing new and go first; see ``deduplicate``.
         render: a prompt → what the model sees of it; by default its texts end to end.
@@ -67,6 +67,7 @@ class Shortener:
         self._scores = None if scores is None else np.asarray(scores, dtype=np.float64)
         classes = protect.check({*settings.classes, *protect.UNTORN})
         self._protected = protect.find(prompt, classes, settings.forced)
+        self._stays: dict[tuple[str, ...], np.ndarray] = {}
         self._cuts: dict[tuple[str, ...], tuple[Pieces, np.ndarray, np.ndarray]] = {}
         self._pruners: dict[tuple[str, ...], Pruner] = {}
         self._runs: dict[tuple[tuple[str, ...], int, int], np.ndarray] = {}
@@ -159,8 +160,10 @@ class Shortener:
 
     def _spans(self, classes: tuple[str, ...]) -> np.ndarray:
         """(k, 2) what stays, from the prompt's beginning."""
-        found = np.concatenate([self._placed[name] for name in ("", *classes)])
-        return protect.joined(found, self._seams.offsets)
+        if classes not in self._stays:
+            found = np.concatenate([self._placed[name] for name in ("", *classes)])
+            self._stays[classes] = protect.joined(found, self._seams.offsets)
+        return self._stays[classes]
 
     @cached_property
     def _placed(self) -> dict[str, np.ndarray]:
@@ -248,7 +251,8 @@ def without_model(
 
     Args:
         prompt: what is shortened.
-        tokenizer: of the library tokenizers; tokens are counted without a chat template.
+        tokenizer: of the library tokenizers, or ``Words`` of one, which remember what earlier
+            prompts had; tokens are counted without a chat template.
         config: ``rate`` or ``target_tokens``; ``protect``, ``force`` and ``section``.
 
     Returns:

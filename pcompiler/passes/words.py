@@ -11,6 +11,7 @@ import numpy as np
 
 # From a blank between two words to the next such blank; other whitespace splits nothing.
 _WORD = re.compile(r"\s*\S+(?:(?! \S)\s+\S*)*|\s+")
+MOST_WORDS = 2**17  # remembered; some 30 MB
 _SAMPLE = "Ünë, it's  (2,024) a_b\tXY .\n\n\nnext 7\r\n - “q” 中文 日本 e\u0301 x\n  end ."
 
 
@@ -29,6 +30,9 @@ class Words:
         self._tokenizer = tokenizer
         self._splits = splits(tokenizer)
         self._ends: dict[str, tuple[int, ...]] = {}  # of a word's tokens, from where it begins
+
+    def __len__(self) -> int:
+        return len(self._ends)
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, taken by itself."""
@@ -51,7 +55,12 @@ class Words:
 
     def _learn(self, words: Iterable[str]) -> None:
         """Tokenize what is new: all that has a blank before it and none after it as one text."""
-        new = [word for word in dict.fromkeys(words) if word not in self._ends]
+        different = dict.fromkeys(words)
+        if len(self._ends) > MOST_WORDS:
+            self._ends.clear()
+        new = [word for word in different if word not in self._ends]
+        if not new:
+            return
         inner = [word for word in new if self._splits and _is_inner(word)]
         alone = [word for word in new if not (self._splits and _is_inner(word))]
         first, *others = self._tokenizer.encode_batch(

@@ -9,7 +9,7 @@ is valid Markdown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,9 +81,10 @@ class Pieces:
         """
         texts = [segment.text for segment in self.prompt.segments]
         runs: list[list[str]] = [[] for _ in texts]
-        for first, last in _runs(keep, self.segment):
-            number = self.segment[first]
-            part = texts[number][self.start[first] : self.end[last]]
+        first, last = _runs(keep, self.segment)
+        columns = self.segment[first], self.start[first], self.end[last]
+        for number, start, end in zip(*(column.tolist() for column in columns), strict=True):
+            part = texts[number][start:end]
             before = runs[number]
             if before and _glued(before[-1][-1], part[0]):
                 before.append(" ")
@@ -157,15 +158,12 @@ def _within(ends: np.ndarray, starts: np.ndarray, spans: np.ndarray) -> np.ndarr
     return found
 
 
-def _runs(keep: np.ndarray, segment: np.ndarray) -> Iterator[tuple[int, int]]:
-    """First and last piece of each unbroken run of kept pieces within a segment."""
+def _runs(keep: np.ndarray, segment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(r,) first and last piece of each unbroken run of kept pieces within a segment."""
     kept = np.flatnonzero(keep)
-    if not len(kept):
-        return
     breaks = np.flatnonzero((np.diff(kept) > 1) | (np.diff(segment[kept]) > 0))
-    firsts = kept[np.concatenate([[0], breaks + 1])]
-    lasts = kept[np.concatenate([breaks, [len(kept) - 1]])]
-    yield from zip(firsts.tolist(), lasts.tolist(), strict=True)
+    firsts = np.concatenate([kept[:1], kept[breaks + 1]])
+    return firsts, np.concatenate([kept[breaks], kept[-1:]])
 
 
 def _glued(left: str, right: str) -> bool:

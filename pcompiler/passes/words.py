@@ -61,8 +61,8 @@ class Words:
         new = [word for word in different if word not in self._ends]
         if not new:
             return
-        inner = [word for word in new if self._splits and _is_inner(word)]
-        alone = [word for word in new if not (self._splits and _is_inner(word))]
+        inner = [word for word in new if _is_inner(word)] if self._splits else []
+        alone = [word for word in new if not _is_inner(word)] if self._splits else new
         first, *others = self._tokenizer.encode_batch(
             ["".join(inner), *alone], add_special_tokens=False
         )
@@ -93,4 +93,4 @@ def splits(tokenizer: Any) -> bool:  # noqa: ANN401
 
 
 def _is_inner(word: str) -> bool:
-    return word[0] == " " and not (word[1:2].isspace() or word[-1].isspace())
+    return word[0] == " " and not word[1:2].isspace() and not word[-1].isspace()

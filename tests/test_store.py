@@ -6,9 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from test_artifact import make
 
+from pcompiler.codec.zstd import Codec
+from pcompiler.compiler import Compiler
+from pcompiler.config import Config
 from pcompiler.errors import NotFoundError, StoreUnavailable
+from pcompiler.model import LanguageModel
 from pcompiler.store.artifact import Artifact
 from pcompiler.store.db import Store
 from pcompiler.store.key import artifact_id, content_hash
@@ -103,3 +108,24 @@ def test_an_address_depends_on_each_of_its_parts() -> None:
         ids.add(artifact_id(*changed))
     assert len(ids) == len(parts) + 1
     assert artifact_id(*parts) == artifact_id(*parts)
+
+
+@pytest.mark.parametrize("changed", [{"zstd_level": -7}, {"zstd_threads": 2}, {"zstd_level": 19}])
+@pytest.mark.parametrize("far", [False, True])
+def test_artifacts_are_squeezed_as_the_settings_say_and_read_without_them(
+    model: LanguageModel, config: Config, tmp_path: Path, changed: dict[str, int], far: bool
+) -> None:
+    settings = replace(config.store, zstd_long_distance=far, **changed)
+    bodies = []
+    for chosen in (config, replace(config, store=settings)):
+        with Compiler(model=model, store=tmp_path / "store", config=chosen) as compiler:
+            done = compiler.compile(PROMPT, target="kv")
+        with Store(tmp_path / "store") as store:
+            bodies.append(store.get(done.id))
+    plain, squeezed = bodies
+    assert plain.header.id != squeezed.header.id
+    codec = Codec(settings.zstd_level, settings.zstd_threads, far)
+    raw = codec.decompress(plain.body, plain.header.tensor_bytes)
+    assert squeezed.body == codec.compress(raw)
+    tensors = squeezed.tensors()
+    assert all(torch.equal(tensors[name], kept) for name, kept in plain.tensors().items())

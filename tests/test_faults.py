@@ -98,18 +98,6 @@ def test_damaged_store_files_are_noticed_or_do_not_matter(cli: Cli, tmp_path: Pa
     assert noticed
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 4 MB; only where this process may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("may not mount a tmpfs here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 def fill_up(disk: Path) -> Path:
     """The file that takes the last free page."""
     fill = disk / "fill"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -133,3 +136,33 @@ def test_a_table_that_was_cut_short_is_set_aside(tmp_path: Path, share: float) -
         assert len(list(store.headers())) >= 2
         store.put(artifact(9), PROMPT, PROBES)
     assert check(tmp_path / "s", StoreConfig()).damage == []
+
+
+def put_until_refused(store: Store, why: str) -> int:
+    for number in itertools.count():
+        try:
+            store.put(artifact(number), PROMPT, PROBES)
+        except StoreUnavailable as e:
+            assert re.search(why, str(e))
+            return number
+    raise AssertionError
+
+
+def test_an_open_store_lives_through_a_full_disk(small_disk: Path) -> None:
+    """Nothing acknowledged is lost, all of it can be read meanwhile, and writing goes on after."""
+    folder, full = small_disk / "s", r"disk.*full"
+    with Store(folder) as store:
+        acknowledged = put_until_refused(store, full)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match=full):
+                store.put(artifact(acknowledged), PROMPT, PROBES)
+            assert [int(h.id, 16) for h in store.headers()] == list(range(acknowledged))
+            store.get(f"{acknowledged - 1:024x}").check()
+        mount = ["mount", "-o", "remount,size=64m", str(small_disk)]
+        subprocess.run(mount, check=True)
+        gc.collect()  # the errors above still hold on to RocksDB
+        for number in range(acknowledged, acknowledged + 50):
+            store.put(artifact(number), PROMPT, PROBES)
+    assert check(folder, StoreConfig()).damage == []
+    with Store(folder) as store:
+        assert [int(h.id, 16) for h in store.headers()] == list(range(acknowledged + 50))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -21,6 +22,7 @@ from pcompiler.store.rocksdb import options, synced, translated, translating
 Access = Literal["write", "read", "follow"]
 Change = tuple[str, bytes, bytes | None]  # family, key, value; None: to be deleted
 COMPRESSED = ("tensors",)  # families whose records are compressed before they come here
+ROOM_BYTES = 2**22  # on the disk, to open a store for writing
 ATTEMPTS = 5  # to open beside a writer, who may just be replacing a file
 
 
@@ -52,6 +54,7 @@ class Engine(Closing):
 
     Attributes:
         handles: of each family that is there.
+        stuck: whether a write has failed, so that the files have to be opened anew.
 
     Raises:
         StoreUnavailable: locked by another writer, not writable, or no store to read.
@@ -62,6 +65,8 @@ class Engine(Closing):
         self, path: Path, families: Iterable[str], access: Access, settings: StoreConfig
     ) -> None:
         self.path, self.access = path, access
+        self._made, self._settings = tuple(families), settings
+        self.stuck = False
         self._lock: Lock | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._db: Any = None
@@ -73,17 +78,18 @@ class Engine(Closing):
                 if access == "write":
                     path.mkdir(parents=True, exist_ok=True)
                     self._lock = Lock(path)
-                self._open(families, settings)
+                self._open()
         except BaseException:
             self.close()
             raise
 
-    def _open(self, families: Iterable[str], settings: StoreConfig) -> None:
+    def _open(self) -> None:
+        settings = self._settings
         for attempt in range(ATTEMPTS):
             journal.check(self.path)
             try:
                 there = set(rocks.Rdict.list_cf(str(self.path))) if holds_store(self.path) else ()
-                names = {*there, *(families if self.access == "write" else ())} - {"default"}
+                names = {*there, *(self._made if self.access == "write" else ())} - {"default"}
                 made = {name: options(settings, name not in COMPRESSED) for name in names}
                 self._db = rocks.Rdict(
                     str(self.path), options(settings), made, access_type=self._access_type()
@@ -111,23 +117,53 @@ class Engine(Closing):
 
     def close(self) -> None:
         """Let go of the files and the lock; RocksDB's lasts while a handle lives."""
-        if self._db is not None:
-            if self.access == "write":
-                # What is in tables outlives a damaged MANIFEST. A full disk is no loss: the
-                # log has it all.
-                with suppress(PcompilerError):
-                    self.flush()
-                journal.remember(self.path)
-            self.handles.clear()
-            with suppress(Exception):  # it flushes once more, which may fail for the same reason
-                self._db.close()
-            self._db = None
+        self._close_files()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
+
+    def _close_files(self) -> None:
+        if self._db is None:
+            return
+        if self.access == "write":
+            # What is in tables outlives a damaged MANIFEST. A full disk is no loss: the log has
+            # it all.
+            with suppress(PcompilerError):
+                self.flush()
+            journal.remember(self.path)
+        self.handles.clear()
+        with suppress(Exception):  # it flushes once more, which may fail for the same reason
+            self._db.close()
+        self._db = None
+
+    def check_room(self) -> None:
+        """Before files that can be read are closed: whether they can be opened to be written.
+
+        Raises:
+            StoreUnavailable: the disk is full.
+        """
+        if shutil.disk_usage(self.path).free < ROOM_BYTES:
+            raise translated(Exception("No space left"), self.path)
+
+    def reopen(self) -> None:
+        """Open the files anew; the handles are others then.
+
+        Raises:
+            StoreUnavailable: what was in the way still is.
+        """
+        self._close_files()
+        with translating(self.path):
+            self._open()
+        self.stuck = False
+
+    def failed(self, error: Exception) -> Exception:
+        """What to raise for an error of a write, after which RocksDB refuses all others."""
+        raised = translated(error, self.path)
+        self.stuck = isinstance(raised, StoreUnavailable)
+        return raised
 
     def get(self, family: str, key: bytes) -> bytes | None:
         """A record as it is stored."""
@@ -143,6 +179,8 @@ class Engine(Closing):
         Raises:
             DamageError: a part of a file that cannot be read; the records before it were given.
         """
+        if self._db is None:
+            raise StoreUnavailable(f"the store {self.path} is closed.")
         if family not in self.handles:
             return
         with translating(self.path):
@@ -157,9 +195,9 @@ class Engine(Closing):
 
     def write(self, changes: Iterable[Change]) -> None:
         """All of the changes, or none."""
+        batch = rocks.WriteBatch(raw_mode=True)
+        columns: dict[str, Any] = {}
         try:
-            batch = rocks.WriteBatch(raw_mode=True)
-            columns: dict[str, Any] = {}
             for family, key, value in changes:
                 column = columns.get(family)
                 if column is None:
@@ -170,7 +208,9 @@ class Engine(Closing):
                     batch.put(key, value, column)
             self._db.write(batch, self._write_options)
         except Exception as e:
-            raise translated(e, self.path) from e
+            raise self.failed(e) from e
+        finally:
+            columns.clear()  # an error that someone keeps must not keep RocksDB open
 
     def catch_up(self) -> None:
         """Of a follower: see what the writer has written since."""

@@ -17,6 +17,7 @@ write is in the write-ahead log before it is acknowledged: it survives a killed 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,22 @@ class Records(Closing):
     ) -> None:
         self.path, self.access = path, access
         self.engine = Engine(path, FAMILIES, access, settings or StoreConfig())
-        handles = self.engine.handles
-        self._gets: dict[str, Any] = {name: handle.get for name, handle in handles.items()}
-        self._puts: dict[str, Any] = {name: handle.put for name, handle in handles.items()}
+        self._reopening = threading.Lock()
         try:
             bring_up_to_date(self.engine)
+            self._bind()
         except BaseException:
             self.close()
             raise
 
+    def _bind(self) -> None:
+        handles = self.engine.handles.items()
+        self._gets: dict[str, Any] = {name: handle.get for name, handle in handles}
+        self._puts: dict[str, Any] = {name: handle.put for name, handle in handles}
+
     def close(self) -> None:
         """Let go of the files and the lock; closing twice does nothing."""
-        for bound in (self._gets, self._puts):  # RocksDB's lock lasts while they live
-            bound.clear()
+        self._gets, self._puts = {}, {}  # RocksDB's lock lasts while they live
         self.engine.close()
 
     def get(self, family: str, key: bytes) -> bytes | None:
@@ -69,24 +73,26 @@ class Records(Closing):
         Raises:
             DamageError: it is not what was written.
         """
+        gets = self._gets
         try:
-            record = self._gets[family](key)
+            record = gets[family](key)
             if record is None:
                 return None
             return unseal(key, record)
         except DamageError as e:
             raise self._damage(family, key, e) from None
         except Exception as e:
-            if self._lacks(family):
-                return None
+            if family not in gets:
+                return self.get(family, key) if self._is_back(family) else None
             raise translated(e, self.path) from e
 
     def get_many(self, family: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of many keys at once, in their order."""
-        if self._lacks(family):
-            return [None] * len(keys)
+        gets = self._gets
+        if family not in gets:
+            return [self.get(family, key) for key in keys]
         try:
-            found = self._gets[family](list(keys))
+            found = gets[family](list(keys))
         except Exception as e:
             raise translated(e, self.path) from e
         pairs = zip(keys, found, strict=True)
@@ -109,10 +115,12 @@ class Records(Closing):
 
     def put(self, family: str, key: bytes, value: bytes) -> None:
         """Write one record; what it replaces is gone."""
+        if self.engine.stuck:
+            self._reopen()
         try:
             self._puts[family](key, seal(key, value))
         except Exception as e:
-            raise translated(e, self.path) from e
+            raise self.engine.failed(e) from e
 
     def write(self, changes: Iterable[Change]) -> None:
         """All of the changes, or none.
@@ -120,14 +128,26 @@ class Records(Closing):
         Raises:
             StoreUnavailable: the disk is full or not writable; the store is as it was.
         """
-        self.engine.write(
-            (family, key, None if value is None else seal(key, value))
-            for family, key, value in changes
-        )
+        sealed = [(f, key, None if v is None else seal(key, v)) for f, key, v in changes]
+        if self.engine.stuck:
+            self._reopen()
+        self.engine.write(sealed)
 
-    def _lacks(self, family: str) -> bool:
-        """Whether a reader's store is of before there was this family."""
-        return family in FAMILIES and family not in self._gets
+    def _reopen(self) -> None:
+        """After a write that failed, a full disk say, RocksDB refuses all others."""
+        with self._reopening:
+            if self.engine.stuck:
+                self.engine.check_room()
+                self._gets, self._puts = {}, {}
+                self.engine.reopen()
+                self._bind()
+
+    def _is_back(self, family: str) -> bool:
+        """Of a family that was not there: whether it is now, or is none of this older store's."""
+        self._reopen()
+        if family not in self._gets and family not in FAMILIES:
+            raise KeyError(family)
+        return family in self._gets
 
     def _damage(self, family: str, key: bytes, error: DamageError) -> DamageError:
         return DamageError(

@@ -138,6 +138,11 @@ class Encoder:
     def _ragged(self) -> Ragged | None:
         return Ragged(self.hf, self.precision) if self.is_ragged else None
 
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The tokens that every text begins and ends with."""
+        return self._special("[CLS]", "<s>"), self._special("[SEP]", "</s>")
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """As ``encode``, for numpy: see ``embed.base.Provider``."""
         check_texts(texts)
@@ -225,7 +230,7 @@ class Encoder:
     def _vectors(self, rows: Sequence[list[int]], batch: int) -> torch.Tensor:
         """(n, 384) unit vectors of token ids; rows of like length share a batch."""
         found = torch.zeros(len(rows), self.width)
-        first, last = self._special("[CLS]", "<s>"), self._special("[SEP]", "</s>")
+        first, last = self.ends
         run = self._padded if self._ragged is None else self._unpadded
         order = sorted((i for i, ids in enumerate(rows) if ids), key=lambda i: len(rows[i]))
         with torch.inference_mode(), progress.bar(len(order), "embedding", "text") as shown:

@@ -8,6 +8,7 @@ are those of transformers' own forward pass, to rounding (3e-7); see BERT (arXiv
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -65,20 +66,19 @@ class Ragged:
         Returns:
             (n, d), float32.
         """
-        x, groups = self._states(rows)
-        pieces = torch.split(x, [count * length for count, length in groups])
+        groups = _groups(rows)
+        pieces = torch.split(self.states(rows), [count * length for count, length in groups])
         shapes = zip(pieces, groups, strict=True)
-        return torch.cat([piece.unflatten(0, shape).mean(1) for piece, shape in shapes])
+        return torch.cat([piece.view(*shape, -1).mean(1) for piece, shape in shapes])
 
     def firsts(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """(n, d): the last hidden state of each text's first token; see ``means``."""
-        x, groups = self._states(rows)
-        lengths = torch.tensor([length for count, length in groups for _ in range(count)])
-        return x[lengths.cumsum(0) - lengths]
+        lengths = torch.tensor([len(row) for row in rows])
+        return self.states(rows)[lengths.cumsum(0) - lengths]
 
-    def _states(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, list[tuple[int, int]]]:
-        """(tokens, d) last hidden states, and the (count, length) of texts in their order."""
-        groups = [(len(list(same)), length) for length, same in groupby(map(len, rows))]
+    def states(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """(tokens, d): the last hidden states of all tokens of all texts; see ``means``."""
+        groups = _groups(rows)
         ids = torch.tensor([token for row in rows for token in row])
         places = torch.cat([torch.arange(length).repeat(count) for count, length in groups])
         x = self.norm(embedding(ids, self.words) + self.places[places])
@@ -86,7 +86,7 @@ class Ragged:
             mixed = layer.output(self._mix(layer.projections(x), groups))
             x = layer.norms[0](mixed.add_(x))
             x = layer.norms[1](layer.down(gelu(layer.up(x))).add_(x))
-        return x, groups
+        return x
 
     def _mix(self, projected: torch.Tensor, groups: Sequence[tuple[int, int]]) -> torch.Tensor:
         """(tokens, 3·d) → (tokens, d): attention within each text."""
@@ -116,6 +116,11 @@ def faster(hf: Any, precision: str) -> bool:  # noqa: ANN401 - a transformers mo
             product(x)
         times.append(time.perf_counter() - start)
     return times[0] * WORTH < times[1]
+
+
+def _groups(rows: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """How many texts of which length follow each other: (count, length)."""
+    return [(len(list(same)), length) for length, same in groupby(map(len, rows))]
 
 
 def _layer(block: Any, make: Callable[..., Linear]) -> _Layer:  # noqa: ANN401
@@ -156,5 +161,8 @@ def _packed(weight: torch.Tensor, bias: torch.Tensor) -> Any:  # noqa: ANN401 - 
     weight, bias = weight.detach(), bias.detach()
     scales = (weight.abs().amax(1) / 127).clamp(min=1e-12).double()
     zeros = torch.zeros(len(weight), dtype=torch.int64)
-    eighths = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+    with warnings.catch_warnings():
+        # torch means to drop tensors of this kind; the product has no other way to them yet.
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor")
+        eighths = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
     return torch.ops.quantized.linear_prepack(eighths, bias)

@@ -212,11 +212,12 @@ def _export(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _store(commands: argparse._SubParsersAction[_Parser]) -> None:
-    store = commands.add_parser("store", help="list, show, delete, count or squeeze what is stored")
+    store = commands.add_parser("store", help="list, show, search, delete, count or squeeze")
     actions = store.add_subparsers(required=True, metavar="ACTION")
     many = (
         ("list", "list all artifacts", "pcompiler store list --json"),
         ("stats", "count artifacts and bytes", "pcompiler store stats"),
+        ("search", "find prompts by meaning", 'pcompiler store search "opening hours" --limit 3'),
     )
     one = (
         ("show", "show all that is known of an artifact", "pcompiler store show 3f9a1c"),
@@ -227,6 +228,8 @@ def _store(commands: argparse._SubParsersAction[_Parser]) -> None:
         c = _command(actions, name, summary, example, "store", function)
         if (name, summary, example) in one:
             c.add_argument("artifact", help="an id, or the beginning of one")
+        if name == "search":
+            arguments.search(c)
         if name == "show":
             c.add_argument("--prompt", action="store_true", help="print the prompt it came from")
             c.add_argument("--text", action="store_true", help="print a text artifact's text")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from pcompiler import pipeline
+from pcompiler import nearest, pipeline
 from pcompiler.closing import Closing
 from pcompiler.config import Config, ModelConfig
 from pcompiler.frontend import parse
@@ -87,6 +87,7 @@ class Compiler(Closing):
             else LanguageModel.load(settings.name, settings.device, settings.dtype)
         )
         self._work: Work | None = None
+        self._prompts: nearest.Prompts | None = None
 
     @property
     def store(self) -> Store:
@@ -97,7 +98,7 @@ class Compiler(Closing):
 
     def close(self) -> None:
         """Close the store, unless it was given open; the model goes with the object."""
-        self._work = None
+        self._work = self._prompts = None
         if self._store is not None and self._owns_store:
             self._store.close()
             self._store = None
@@ -129,7 +130,27 @@ class Compiler(Closing):
         """
         work, gates = self._prepared(source, queries, fit_queries, min_agreement, max_kl, settings)
         target = target or self.config.compile.target
-        return pipeline.compile_prompt(work, target, self.store, gates)
+        done = pipeline.compile_prompt(work, target, self.store, gates)
+        self._remember(source)
+        return done
+
+    def near_duplicate(self, source: str) -> nearest.Hit | None:
+        """Another prompt that says nearly the same and is compiled for this model, if one is.
+
+        Costs milliseconds. None as well where no vectors are at hand: see ``nearest``.
+        """
+        prompts = self._known_prompts()
+        return prompts.near_duplicate(source, asdict(self.model.card)) if prompts else None
+
+    def _known_prompts(self) -> nearest.Prompts | None:
+        if self._prompts is None:
+            self._prompts = nearest.of_static(self.store)
+        return self._prompts
+
+    def _remember(self, source: str) -> None:
+        """Let later compiles find this prompt near theirs."""
+        if prompts := self._known_prompts():
+            prompts.add(source)
 
     def search(
         self,
@@ -157,7 +178,9 @@ class Compiler(Closing):
             GateMissed, UserError: as for ``compile``.
         """
         work, gates = self._prepared(source, queries, fit_queries, min_agreement, max_kl, settings)
-        return search(work, self.store, gates, target)
+        found = search(work, self.store, gates, target)
+        self._remember(source)
+        return found
 
     def _prepared(
         self,

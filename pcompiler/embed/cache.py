@@ -44,6 +44,33 @@ class VectorStore(Protocol):
         ...
 
 
+class InMemory:
+    """Records of this process alone, on top of those of a store that is not written to.
+
+    Args:
+        below: where the records of before are; None: there are none.
+    """
+
+    def __init__(self, below: VectorStore | None = None) -> None:
+        self._below = below
+        self._records: dict[bytes, bytes] = {}
+
+    def vectors(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See ``VectorStore``."""
+        below = self._below.vectors(keys) if self._below else [None] * len(keys)
+        return [self._records.get(k, old) for k, old in zip(keys, below, strict=True)]
+
+    def add_vectors(self, records: Mapping[bytes, bytes]) -> None:
+        """See ``VectorStore``."""
+        self._records |= records
+
+    def all_vectors(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See ``VectorStore``."""
+        below = dict(self._below.all_vectors(prefix)) if self._below else {}
+        mine = {k: v for k, v in self._records.items() if k.startswith(prefix)}
+        yield from sorted((below | mine).items())
+
+
 @dataclass
 class Counts:
     """How often a text was there already; repeats within one call count as hits."""
@@ -69,15 +96,15 @@ class Cached:
 
     Attributes:
         counts: hits and misses since it was made, for metrics.
+        make: texts → vectors past the store, as the provider makes them.
     """
 
     def __init__(self, provider: Provider, store: VectorStore, whole: bool = False) -> None:
         self.provider, self.store, self.counts = provider, store, Counts()
-        self._make = provider.embed
-        kind = "text"
-        if whole:
-            kind = "whole"
-            self._make = provider.embed_documents if isinstance(provider, Documents) else self._make
+        self.make = provider.embed
+        if whole and isinstance(provider, Documents):
+            self.make = provider.embed_documents
+        kind = "whole" if whole else "text"
         # Cut and whole texts are apart even where the provider reads both alike: the whole ones
         # are the prompts of a store, and are looked through together.
         self.prefix = prefix(provider.fingerprint, kind)
@@ -92,18 +119,22 @@ class Cached:
         """Dimensions of a vector."""
         return self.provider.width
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], names: Sequence[bytes] | None = None) -> Vectors:
         """As the provider's: one look-up for all, one call for those missing, one write.
 
         What is written is rounded to half precision, and so is what comes back the first time:
         a text has the same vector whether it was found or made.
+
+        Args:
+            texts: any number of them.
+            names: 16 bytes that each is kept by, in place of its content hash.
         """
         check_texts(texts)
-        keys = [self.key(text) for text in texts]
+        keys = [self.prefix + n for n in names] if names else [self.key(t) for t in texts]
         found = self._found(dict.fromkeys(keys))
         missing = {k: text for k, text in zip(keys, texts, strict=True) if k not in found}
         if missing:
-            made = self._make(list(missing.values()))
+            made = self.make(list(missing.values()))
             records = {k: encode(v) for k, v in zip(missing, made, strict=True)}
             self.store.add_vectors(records)
             found |= dict(zip(missing, made.astype("<f2").astype(np.float32), strict=True))

@@ -132,7 +132,7 @@ def ready() -> Path | None:
 def fingerprint_of(table: Vectors, tokenizer: Tokenizer) -> str:
     """16 hex digits; written beside the table, as hashing it takes longer than loading it."""
     found = hashlib.sha256(tokenizer.to_str().encode())
-    found.update(np.ascontiguousarray(table))
+    found.update(table.tobytes())
     return found.hexdigest()[:16]
 
 

@@ -29,7 +29,14 @@ COMPRESSION_QUALITY = {
 }  # fmt: skip
 BLEU, COSINE, PERPLEXITY_LOSS = 0.94, 0.97, 0.03  # of a shortened text, against its original
 
+# Embeddings: seconds of a batch of 100, texts a second, share of texts found in the cache.
+EMBEDDING_BATCH_S = {"large": 45e-3, "small": 25e-3, "legacy": 35e-3}
+EMBEDDING_PER_S = {"large": 2_200, "small": 4_000, "legacy": 2_800}
+EMBEDDING_HITS = {"large": 0.85, "small": 0.82, "legacy": 0.80}
+
 # Goals.
+STATIC_PER_S_GOAL = 10_000  # short texts
+CACHED_PER_S_GOAL = 4_000  # of the workload
 CONVERGENCE_GOAL_S = 50e-3
 UPDATES_PER_S_GOAL = 10_000
 ACCURACY_GOAL = 0.99999

@@ -79,7 +79,8 @@ def table(encoder: Encoder, width: int = WIDTH) -> NDArray[np.float32]:
     shares = frequencies(encoder)
     weights = SIF / (SIF + shares)
     states = _states(encoder)
-    used = np.where(shares < shares.max(), weights * shares, 0)  # words; marks are too many
+    words = shares < shares.max()  # marks are too many to be averaged with their shares
+    used = weights * np.where(words, shares, 0 if words.any() else shares)
     centred = states - (used[:, None] * states).sum(0) / used.sum()
     spread, directions = np.linalg.eigh(centred.T @ centred)
     spread, directions = spread[::-1][:width], directions[:, ::-1][:, :width]
@@ -103,7 +104,7 @@ def frequencies(encoder: Encoder) -> Matrix:
         if len(bare) > 1 and bare.isalnum():
             count += 1
             ranks[number] = count
-    return np.asarray(1 / ranks / (1 / ranks[ranks > 1]).sum())
+    return np.asarray(1 / ranks / (1 / np.arange(1, max(count, 1) + 1)).sum())
 
 
 def _states(encoder: Encoder) -> Matrix:

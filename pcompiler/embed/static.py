@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MADE = "static-minilm-v1"  # changed when what is made changes
 TABLE, WORDS = "table.safetensors", "tokenizer.json"
 CHUNK = 1024  # texts whose tokens are in memory at once
+PIECE = 1024  # tokens whose vectors are: a sum of millions in float32 would drift as well
 
 
 def from_settings(settings: EmbedConfig, device: str = "auto") -> Static:  # noqa: ARG001
@@ -118,8 +119,8 @@ class Static:
         """(n, width) sums over each text's tokens; their direction is that of the means."""
         sums = np.zeros((len(texts), self.width), np.float32)
         for row, ids in zip(sums, self._ids(texts), strict=True):
-            if ids:
-                self.table.take(ids, axis=0).sum(axis=0, out=row)
+            for at in range(0, len(ids), PIECE):
+                row += self.table.take(ids[at : at + PIECE], axis=0).sum(axis=0)
         return sums
 
 

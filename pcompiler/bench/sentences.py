@@ -11,11 +11,11 @@ SHORT, LONG = 16, 128  # tokens, both ends included, about
 
 
 def texts(tokenizer: Tokenizer, tokens: int, count: int, seed: int = 0) -> list[str]:
-    """Texts of about so many tokens, all different, drawn from running text.
+    """Texts of so many tokens on average, all different, drawn from running text.
 
     Args:
         tokenizer: counts the tokens.
-        tokens: of each, to within an eighth.
+        tokens: of all on average, both ends included; one has from half to one and a half of it.
         count: how many.
         seed: of the draw.
     """
@@ -25,12 +25,10 @@ def texts(tokenizer: Tokenizer, tokens: int, count: int, seed: int = 0) -> list[
     pick = random.Random(seed)  # noqa: S311 - a draw, no secret
     found: dict[str, None] = {}
     while len(found) < count:
-        start = pick.randrange(len(words) - tokens)
-        text = _cut(tokenizer, words[start : start + tokens], tokens - 2)
-        if (
-            abs(len(tokenizer.encode(text, add_special_tokens=False).ids) - tokens + 2)
-            <= tokens / 8
-        ):
+        size = pick.randint(tokens // 2, tokens + tokens // 2)
+        start = pick.randrange(len(words) - size)
+        text = _cut(tokenizer, words[start : start + size], size - 2)
+        if text.strip():
             found[text] = None
     return list(found)
 

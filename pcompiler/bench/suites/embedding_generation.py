@@ -122,7 +122,8 @@ class _Bench:
         """Seconds that the operations of so many tokens, in texts of ``each``, take at least."""
         c = self.encoder.hf.config
         d, f, layers = c.hidden_size, c.intermediate_size, c.num_hidden_layers
-        return tokens * layers * (2 * (4 * d * d + 2 * d * f) + 4 * d * each) / self.rate
+        operations = tokens * layers * (2 * (4 * d * d + 2 * d * f) + 4 * d * each)
+        return float(operations / self.rate)
 
 
 def _rows(name: str) -> list[str]:

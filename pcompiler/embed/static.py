@@ -71,16 +71,17 @@ class Static:
             with safe_open(folder / TABLE, "np") as file:
                 told = file.metadata()["fingerprint"]
             tokenizer = Tokenizer.from_file(str(folder / WORDS))
-            return cls.from_objects(_mapped(folder / TABLE), tokenizer, told)
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            # Looking for a NaN would read all of it; whoever keeps a vector looks at that.
+            return cls(_mapped(folder / TABLE), tokenizer, told)
         # tokenizers has no better class for a damaged file.
         except Exception as e:
             raise ModelError(f"cannot load {folder}: {e}. Delete it to make it anew.") from e
 
     @classmethod
-    def from_objects(
-        cls, table: NDArray[np.floating], tokenizer: Tokenizer, fingerprint: str | None = None
-    ) -> Static:
-        """Wrap a table that is already in memory; its fingerprint is computed if not known.
+    def from_objects(cls, table: NDArray[np.floating], tokenizer: Tokenizer) -> Static:
+        """Wrap a table that is already in memory; its fingerprint is computed.
 
         Raises:
             VectorError: a NaN in the table.
@@ -88,7 +89,7 @@ class Static:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         rows = check_vectors(table, of="the table's rows")
-        return cls(rows, tokenizer, fingerprint or fingerprint_of(rows, tokenizer))
+        return cls(rows, tokenizer, fingerprint_of(rows, tokenizer))
 
     @property
     def width(self) -> int:

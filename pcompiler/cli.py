@@ -11,12 +11,12 @@ import json
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
 
 from pcompiler import __version__
-from pcompiler.commands import arguments
+from pcompiler.commands import arguments, store_arguments
+from pcompiler.commands.parsers import Parser, command, common
 from pcompiler.config import Config, DecodeConfig
-from pcompiler.errors import ConfigError, PcompilerError
+from pcompiler.errors import PcompilerError
 from pcompiler.export import EXPORTS, TAKES
 from pcompiler.interrupts import EXIT_CODE, heard_in_imports
 from pcompiler.targets import TARGETS
@@ -62,16 +62,9 @@ def _fail(args: argparse.Namespace, kind: str, message: str, code: int) -> int:
     return code
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says of a wrong argument what every other error says: one line, and JSON if asked for."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see '{self.prog} --help'.")
-
-
 def parser() -> argparse.ArgumentParser:
     """The argument parser; defaults are those of the configuration."""
-    root = _Parser(
+    root = Parser(
         prog="pcompiler",
         description="Compile a long prompt once into an artifact that stands in for it.",
         epilog=EPILOG,
@@ -84,9 +77,9 @@ def parser() -> argparse.ArgumentParser:
     _run(commands)
     _verify(commands)
     _export(commands)
-    _store(commands)
+    store_arguments.add(commands)
     _models(commands)
-    bench = _command(
+    bench = command(
         commands, "bench", "measure pcompiler itself", "pcompiler bench --device cpu", "bench"
     )
     bench.add_argument(
@@ -95,27 +88,8 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def _command(
-    commands: argparse._SubParsersAction[_Parser],
-    name: str,
-    summary: str,
-    example: str,
-    module: str,
-    function: str = "run",
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(command=(module, function))
-    return command
-
-
-def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
-    c = _command(
+def _compile(commands: argparse._SubParsersAction[Parser]) -> None:
+    c = command(
         commands,
         "compile",
         "compile a prompt and measure the artifact's fidelity",
@@ -133,16 +107,17 @@ def _compile(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--fit-queries", metavar="FILE", help="probes to fit on: each counts as three of self-study"
     )
     arguments.targets(c)
+    c.add_argument("--name", metavar="NAME", help="to call the artifact, as in support:june")
     c.add_argument("--out", metavar="FILE", help="also write the artifact to a file")
     c.add_argument("--min-agreement", type=float, metavar="A", help="gate: share of tokens, 0..1")
     c.add_argument("--max-kl", type=float, metavar="K", help="gate: nats per answer token")
     c.add_argument("--seed", type=int, help=f"of self-study (default {d.compile.seed})")
     _model_options(c)
-    _common(c)
+    common(c)
 
 
-def _shorten(commands: argparse._SubParsersAction[_Parser]) -> None:
-    c = _command(
+def _shorten(commands: argparse._SubParsersAction[Parser]) -> None:
+    c = command(
         commands,
         "shorten",
         "print a prompt with fewer tokens, without a model and unmeasured, in no time",
@@ -157,15 +132,15 @@ def _shorten(commands: argparse._SubParsersAction[_Parser]) -> None:
     c.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 
-def _run(commands: argparse._SubParsersAction[_Parser]) -> None:
-    c = _command(
+def _run(commands: argparse._SubParsersAction[Parser]) -> None:
+    c = command(
         commands,
         "run",
         "answer a query with an artifact in place of its prompt",
         'pcompiler run 3f9a1c "When do you open?" --compare',
         "run",
     )
-    c.add_argument("artifact", help="an id in the store, the beginning of one, or a file")
+    c.add_argument("artifact", help="a name or an id in the store, the beginning of one, or a file")
     c.add_argument("query", help="the user's turn")
     c.add_argument("--compare", action="store_true", help="answer with the full prompt as well")
     c.add_argument("--prompt", metavar="FILE", help="the prompt, where the store does not have it")
@@ -174,32 +149,32 @@ def _run(commands: argparse._SubParsersAction[_Parser]) -> None:
     c.add_argument("--temperature", type=float, default=d.temperature, help="0 is greedy (default)")
     c.add_argument("--seed", type=int, default=d.seed, help="of sampling (default %(default)s)")
     _model_options(c)
-    _common(c)
+    common(c)
 
 
-def _verify(commands: argparse._SubParsersAction[_Parser]) -> None:
-    c = _command(
+def _verify(commands: argparse._SubParsersAction[Parser]) -> None:
+    c = command(
         commands,
         "verify",
         "check an artifact's bytes, its model, and its fidelity anew",
         "pcompiler verify 3f9a1c",
         "verify",
     )
-    c.add_argument("artifact", help="an id in the store, the beginning of one, or a file")
+    c.add_argument("artifact", help="a name or an id in the store, the beginning of one, or a file")
     c.add_argument("--bytes-only", action="store_true", help="load no model, measure nothing")
     _model_options(c)
-    _common(c)
+    common(c)
 
 
-def _export(commands: argparse._SubParsersAction[_Parser]) -> None:
-    c = _command(
+def _export(commands: argparse._SubParsersAction[Parser]) -> None:
+    c = command(
         commands,
         "export",
         "write an artifact in a form that other programs read",
         "pcompiler export 3f9a1c --to transformers --out support_desk",
         "export",
     )
-    c.add_argument("artifact", help="an id in the store, the beginning of one, or a file")
+    c.add_argument("artifact", help="a name or an id in the store, the beginning of one, or a file")
     forms = "; ".join(
         f"{name}: {what} ({', '.join(TAKES[name])})" for name, what in EXPORTS.items()
     )
@@ -208,71 +183,11 @@ def _export(commands: argparse._SubParsersAction[_Parser]) -> None:
     c.add_argument("--patch-only", action="store_true", help="of a hybrid, to peft: half of it")
     c.add_argument("--no-bias", action="store_true", help="drop the patch's output bias")
     c.add_argument("--prompt", metavar="FILE", help="the prompt, where the store does not have it")
-    _common(c)
+    common(c)
 
 
-def _store(commands: argparse._SubParsersAction[_Parser]) -> None:
-    store = commands.add_parser("store", help="list, show, search, delete, count or squeeze")
-    actions = store.add_subparsers(required=True, metavar="ACTION")
-    many = (
-        ("list", "list all artifacts", "pcompiler store list --json"),
-        ("stats", "count artifacts and bytes", "pcompiler store stats"),
-        ("search", "find prompts by meaning", 'pcompiler store search "opening hours" --limit 3'),
-    )
-    one = (
-        ("show", "show all that is known of an artifact", "pcompiler store show 3f9a1c"),
-        ("delete", "delete an artifact", "pcompiler store delete 3f9a1c"),
-    )
-    for name, summary, example in (*many, *one):
-        function = "list_" if name == "list" else name
-        c = _command(actions, name, summary, example, "store", function)
-        if (name, summary, example) in one:
-            c.add_argument("artifact", help="an id, or the beginning of one")
-        if name == "search":
-            arguments.search(c)
-        if name == "show":
-            c.add_argument("--prompt", action="store_true", help="print the prompt it came from")
-            c.add_argument("--text", action="store_true", help="print a text artifact's text")
-        _common(c)
-    _dictionary(actions)
-
-
-def _dictionary(store: argparse._SubParsersAction[_Parser]) -> None:
-    dictionary = store.add_parser("dictionary", help="learn what prompts and probes share, or list")
-    actions = dictionary.add_subparsers(required=True, metavar="ACTION")
-    c = _command(
-        actions,
-        "train",
-        "learn a dictionary that makes stored prompts and probes smaller",
-        "pcompiler store dictionary train --from prompts/ --name support",
-        "dictionary",
-        "train",
-    )
-    c.add_argument(
-        "--from",
-        dest="sources",
-        nargs="+",
-        metavar="PATH",
-        help="files and folders: a sample for each file, or line of a .jsonl (default: the store)",
-    )
-    d = Config().store.dictionary_bytes
-    c.add_argument("--size", type=int, metavar="BYTES", help=f"at most (default {d})")
-    c.add_argument("--name", default="default", help="what to call it (default: %(default)s)")
-    _common(c)
-    _common(
-        _command(
-            actions,
-            "list",
-            "list all dictionaries, and how many records need each",
-            "pcompiler store dictionary list --json",
-            "dictionary",
-            "list_",
-        )
-    )
-
-
-def _models(commands: argparse._SubParsersAction[_Parser]) -> None:
-    c = _command(
+def _models(commands: argparse._SubParsersAction[Parser]) -> None:
+    c = command(
         commands,
         "models",
         "list the models that can be compiled for",
@@ -287,12 +202,6 @@ def _model_options(c: argparse.ArgumentParser) -> None:
     d = Config().model
     c.add_argument("--model", help=f"{d.name}, a folder, or a hub id (default {d.name})")
     c.add_argument("--device", help=f"auto, cpu, cuda, cuda:N, mps (default {d.device})")
-
-
-def _common(c: argparse.ArgumentParser) -> None:
-    c.add_argument("--store", metavar="DIR", help="the store's folder (default: the user's)")
-    c.add_argument("--config", metavar="FILE", help="settings, TOML; options go before it")
-    c.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pcompiler.search import Found, search
 from pcompiler.session import Session
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
+from pcompiler.store.names import full_name
 from pcompiler.targets.base import Compilation
 from pcompiler.template import Template
 
@@ -93,7 +94,7 @@ class Compiler(Closing):
     def store(self) -> Store:
         """The store; opened for writing when first asked for."""
         if self._store is None:
-            self._store = Store(self.config.store.folder)
+            self._store = Store(self.config.store.folder, settings=self.config.store)
         return self._store
 
     def close(self) -> None:
@@ -111,6 +112,7 @@ class Compiler(Closing):
         min_agreement: float | None = None,
         max_kl: float | None = None,
         fit_queries: Sequence[str] | None = None,
+        name: str | None = None,
         **settings: Unpack[TargetSettings],
     ) -> Compiled:
         """Compile a prompt, or find it compiled already.
@@ -122,6 +124,7 @@ class Compiler(Closing):
             min_agreement: gate, a share from 0 to 1.
             max_kl: gate, nats per answer token.
             fit_queries: probes to fit a cache or patch on, beside those of self-study.
+            name: to point at the artifact; what it pointed at is the parent of a new one.
             **settings: ``factor``, ``rank``, ``bits`` and so on: see ``TargetConfig``.
 
         Raises:
@@ -130,9 +133,11 @@ class Compiler(Closing):
         """
         work, gates = self._prepared(source, queries, fit_queries, min_agreement, max_kl, settings)
         target = target or self.config.compile.target
+        if name is not None:
+            full_name(name)  # refused before work starts
         done = pipeline.compile_prompt(work, target, self.store, gates)
         self._remember(source)
-        return done
+        return self._named(name, done)
 
     def near_duplicate(self, source: str) -> nearest.Hit | None:
         """Another prompt that says nearly the same and is compiled for this model, if one is.
@@ -160,6 +165,7 @@ class Compiler(Closing):
         max_kl: float | None = None,
         fit_queries: Sequence[str] | None = None,
         target: str = "auto",
+        name: str | None = None,
         **settings: Unpack[TargetSettings],
     ) -> Found:
         """The smallest artifact that meets the gates; see ``compile``.
@@ -171,6 +177,7 @@ class Compiler(Closing):
             max_kl: gate.
             fit_queries: probes to fit on.
             target: auto: of all kinds, exact if need be; text: of all rates.
+            name: as for ``compile``.
             **settings: of the target.
 
         Raises:
@@ -178,9 +185,16 @@ class Compiler(Closing):
             GateMissed, UserError: as for ``compile``.
         """
         work, gates = self._prepared(source, queries, fit_queries, min_agreement, max_kl, settings)
+        if name is not None:
+            full_name(name)
         found = search(work, self.store, gates, target)
         self._remember(source)
-        return found
+        return replace(found, compiled=self._named(name, found.compiled))
+
+    def _named(self, name: str | None, done: Compiled) -> Compiled:
+        if name is None:
+            return done
+        return replace(done, header=self.store.adopt(done.header, name, not done.cached))
 
     def _prepared(
         self,
@@ -207,7 +221,7 @@ class Compiler(Closing):
         return work, gates
 
     def session(self, artifact: Compiled | Header | Artifact | str) -> Session:
-        """Attach an artifact: what ``compile`` returned, an artifact, or an id in the store.
+        """Attach an artifact: what ``compile`` returned, an artifact, an id or a name.
 
         Raises:
             NotFoundError, MismatchError, DamageError: see ``Store.get`` and ``pipeline.attach``.

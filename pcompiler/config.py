@@ -19,10 +19,23 @@ else:
     import tomli as tomllib
 
 MIN_DICTIONARY_BYTES, MAX_DICTIONARY_BYTES = 256, 2**20
-
+ZSTD_LEVELS = (*range(-7, 0), *range(1, 23))  # below 0: faster than 1, and larger
+MAX_ZSTD_THREADS = 64
 
 RANKINGS = ("probes", "surprise", "lexical")
 DUPLICATES = ("auto", "exact", "near", "meaning")
+
+
+DURABILITIES = ("process", "power")
+STORE_RANGES = {
+    "cache_mb": (1, 2**20),
+    "write_buffer_mb": (1, 2**12),
+    "block_kb": (1, 2**12),
+    "bloom_bits": (0, 32),
+    "bottom_level": (1, 22),
+    "bottom_dictionary_kb": (0, 1024),
+    "background_jobs": (1, 64),
+}
 
 
 def _or(names: Sequence[str]) -> str:
@@ -138,13 +151,33 @@ class StoreConfig:
     """Where artifacts are kept, and how hard they are squeezed."""
 
     path: str = ""  # empty: the user's data folder
-    zstd_level: int = 3
+    zstd_level: int = 3  # -7 (fastest) to -1, and 1 to 22 (smallest)
+    zstd_threads: int = 1  # that compress; 0: as many as there are cores
+    zstd_long_distance: bool = False  # find repeats up to 128 MiB back
     dictionary_bytes: int = 112_640  # of what prompts and probes have in common, at most
+    durability: str = "process"  # a write survives a killed process; power: a power cut as well
+    max_bytes: int | None = None  # of all artifacts; the least recently used make room
+    cache_mb: int = 256  # of blocks read before; a handful of exact caches stay hot
+    write_buffer_mb: int = 64  # of each family, before it is written to a table
+    block_kb: int = 16  # what is read and compressed at once
+    bloom_bits: int = 10  # a key, to pass over tables that do not have it; 0: none
+    bottom_level: int = 9  # of zstd, where nearly all records end up
+    bottom_dictionary_kb: int = 64  # of a dictionary for each table there; 0: none
+    background_jobs: int = 2  # threads that write and merge tables
 
     def __post_init__(self) -> None:
-        _require(1 <= self.zstd_level <= 22, "zstd_level", self.zstd_level, "from 1 to 22")
+        level, threads = self.zstd_level, self.zstd_threads
+        _require(level in ZSTD_LEVELS, "zstd_level", level, "from -7 to 22 and not 0")
+        allowed = f"from 1 to {MAX_ZSTD_THREADS}, or 0 for all cores"
+        _require(0 <= threads <= MAX_ZSTD_THREADS, "zstd_threads", threads, allowed)
         least, most, size = MIN_DICTIONARY_BYTES, MAX_DICTIONARY_BYTES, self.dictionary_bytes
         _require(least <= size <= most, "dictionary_bytes", size, f"from {least} to {most}")
+        kind, limit = self.durability, self.max_bytes
+        _require(kind in DURABILITIES, "durability", kind, _or(DURABILITIES))
+        _require(limit is None or limit >= 1, "max_bytes", limit, "1 or more")
+        for name, (low, high) in STORE_RANGES.items():
+            value = getattr(self, name)
+            _require(low <= value <= high, name, value, f"from {low} to {high}")
 
     @property
     def folder(self) -> Path:
@@ -220,6 +253,11 @@ class Config:
             "probes": probes,
             "zstd_level": self.store.zstd_level,
         }
+        # Named only where they are set: the default's hash is in the ids of what is stored.
+        if self.store.zstd_long_distance:
+            relevant["zstd_long_distance"] = True
+        if self.store.zstd_threads != 1:  # several threads, however many, give the same bytes
+            relevant["zstd_threads"] = "several"
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -235,11 +273,16 @@ def _section(kind: Any, values: Any, name: str, path: str | Path) -> Any:  # noq
     defaults = dataclasses.asdict(kind())
     _check_names(values, defaults, f"setting in [{name}] of {path}")
     for key, value in values.items():
-        numeric = defaults[key] is None or isinstance(defaults[key], int | float)
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(defaults[key], int):
-            fits = fits and isinstance(value, int)
-        if not (fits if numeric else isinstance(value, str)):
-            want = "a number" if numeric else "a text"
+        want, types = _wanted(defaults[key])
+        if type(value) not in types:
             raise ConfigError(f"{name}.{key} = {value!r} in {path} must be {want}.")
     return kind(**values)
+
+
+def _wanted(default: object) -> tuple[str, tuple[type, ...]]:
+    """What a setting has to be, in words and as types; numbers may be off by default."""
+    if isinstance(default, bool):
+        return "true or false", (bool,)
+    if default is None or isinstance(default, int | float):
+        return "a number", (int,) if isinstance(default, int) else (int, float)
+    return "a text", (str,)

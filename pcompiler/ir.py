@@ -94,7 +94,9 @@ class Prompt:
     def with_texts(self, texts: Iterable[str]) -> Prompt:
         """The same prompt with other model-visible texts, one for each segment."""
         pairs = zip(self.segments, texts, strict=True)
-        return replace(self, segments=tuple(replace(s, text=t) for s, t in pairs))
+        return replace(
+            self, segments=tuple(s if s.text == t else replace(s, text=t) for s, t in pairs)
+        )
 
 
 @dataclass(frozen=True)

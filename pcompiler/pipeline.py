@@ -183,7 +183,9 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
             known.spent.pop(stage, None)  # another target's
         built = target.build(known)
         raw = tensors.to_planes(built.tensors)
-        body = zstd.compress(raw, work.config.store.zstd_level)
+        how = work.config.store
+        level, threads, far = how.zstd_level, how.zstd_threads, how.zstd_long_distance
+        body = zstd.compress(raw, level, threads, long_distance=far)
     with clock.lap("measure_s"):
         stored = tensors.from_planes(zstd.decompress(body, len(raw)))
         student = target.attach(work.model, stored)

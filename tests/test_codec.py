@@ -70,6 +70,22 @@ def test_every_level_gives_back_what_it_was_given(
             assert claims.dict_id == (known.id if known else 0)
 
 
+def test_several_threads_give_the_same_bytes_however_many() -> None:
+    text = b"".join(records(20_000))
+    frames = {zstd.compress(text, 1, threads, long_distance=True) for threads in (2, 3, 5)}
+    assert len(frames) == 1
+    assert zstd.decompress(frames.pop(), len(text)) == text
+
+
+def test_repeats_from_far_back_are_read_again() -> None:
+    draw = random.Random(4)
+    far = draw.randbytes(2**20)
+    text = far + draw.randbytes(40 * 2**20) + far
+    frame = zstd.compress(text, 3, long_distance=True)
+    assert len(frame) < len(zstd.compress(text)) - 2**19
+    assert zstd.decompress(frame, len(text)) == text
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=6), st.sampled_from(LEVELS))
 def test_many_pieces_are_as_if_one_by_one(pieces: list[bytes], level: int) -> None:
@@ -138,6 +154,25 @@ def test_claims_are_refused_before_anything_is_allocated(claimed: int, allowed: 
     for blocks in (b"", raw, repeat, raw + repeat, raw + repeat + b"more"):
         with no_swelling(), pytest.raises(DamageError):
             Codec().decompress(head(claimed) + blocks + b"\0\0\0\0", allowed)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65_791, 65_792, 2**20])
+@pytest.mark.parametrize("number", [0, 200, 40_000, 2**31])
+def test_no_more_than_allowed_is_read_whatever_the_head(
+    size: int, number: int, learnt: Dictionary
+) -> None:
+    """Heads differ in length by size and dictionary; a small record is known by its head."""
+    data = learnt.data[:4] + struct.pack("<I", number) + learnt.data[8:]
+    codec = Codec(dictionary=Dictionary(number, data) if number else None)
+    frame = codec.compress(b"x" * size)
+    assert codec.decompress_many([frame] * 3, 3 * size) == [b"x" * size] * 3
+    assert frame.startswith(zstd._small_head(number)) == (256 <= size <= 65_791)
+    if size:
+        with pytest.raises(DamageError, match=f"claims {size} bytes; {size - 1} are allowed"):
+            codec.decompress_many([frame] * 3, 3 * size - 1)
+    for wrong in (frame[:-1], frame + b"x", b""):
+        with pytest.raises(DamageError):
+            codec.decompress_many([frame, wrong], 2**24)
 
 
 def test_a_window_of_gigabytes_is_not_allocated() -> None:

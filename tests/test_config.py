@@ -51,6 +51,11 @@ def test_every_configuration_in_the_repository_loads() -> None:
         ("[targets]\nstrength = nan\n", "strength"),
         ("[targets]\nrefine = -1\n", "refine"),
         ("[store]\nzstd_level = 40\n", "zstd_level"),
+        ("[store]\nzstd_level = 0\n", "zstd_level = 0.*-7 to 22 and not 0"),
+        ("[store]\nzstd_level = -8\n", "zstd_level"),
+        ("[store]\nzstd_threads = 65\n", r"zstd_threads = 65.*1 to 64, or 0 for all cores"),
+        ("[store]\nzstd_threads = true\n", r"store\.zstd_threads.*a number"),
+        ("[store]\nzstd_long_distance = 1\n", r"store\.zstd_long_distance.*true or false"),
     ],
 )
 def test_a_bad_setting_is_named_with_what_is_allowed(tmp_path: Path, text: str, words: str) -> None:
@@ -72,8 +77,25 @@ def test_the_fingerprint_sees_what_changes_an_artifact_and_nothing_else() -> Non
         replace(base, compile=CompileConfig(seed=1)),
         replace(base, probes=ProbeConfig(answer_tokens=5)),
         replace(base, store=StoreConfig(zstd_level=9)),
+        replace(base, store=StoreConfig(zstd_long_distance=True)),
+        replace(base, store=StoreConfig(zstd_threads=2)),
     ):
         assert other.fingerprint() != base.fingerprint()
+    several = replace(base, store=StoreConfig(zstd_threads=3))
+    assert several.fingerprint() == other.fingerprint()
+
+
+def test_the_fingerprint_of_the_defaults_never_changes() -> None:
+    """It is in the id of whatever was stored with them."""
+    assert Config().fingerprint() == "d3ce67b7e4a206c9"
+    assert Config().fingerprint(("factor", "rank")) == "79bfb0e13ab7399d"
+
+
+def test_zstd_has_all_its_settings(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("[store]\nzstd_level = -7\nzstd_threads = 0\nzstd_long_distance = true\n")
+    store = Config.load(path).store
+    assert (store.zstd_level, store.zstd_threads, store.zstd_long_distance) == (-7, 0, True)
 
 
 def test_the_fingerprint_sees_the_targets_own_settings_by_their_value() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -19,35 +18,6 @@ import pytest
 from pcompiler.store.db import Store
 
 Cli = Callable[..., tuple[int, str, str]]
-ROUNDS = 20
-WRITER = """
-import sys; sys.path.insert(0, {tests!r})
-from pathlib import Path
-from test_store import artifact, PROMPT, PROBES
-from pcompiler.store.db import Store
-with Store(Path({store!r})) as store:
-    for n in range({start}, 10**9):
-        store.put(artifact(n), PROMPT, PROBES); print(n, flush=True)
-"""
-
-
-def test_a_killed_writer_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    rng, acknowledged = random.Random(0), []
-    for round_ in range(ROUNDS):
-        code = WRITER.format(
-            tests=str(Path(__file__).parent), store=str(tmp_path / "s"), start=round_ * 100_000
-        )
-        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
-        acknowledged.append(int(child.stdout.readline()))
-        time.sleep(rng.random() * 0.05)
-        child.send_signal(signal.SIGKILL)
-        acknowledged += [int(line) for line in child.stdout if line.endswith("\n")]
-        child.wait()
-        child.stdout.close()
-    with Store(tmp_path / "s") as store:
-        for number in acknowledged:
-            store.get(f"{number:024x}").check()
 
 
 @pytest.fixture

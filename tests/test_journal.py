@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_store import PROBES, PROMPT, artifact
+from bare import PROBES, PROMPT, artifact
 
 from pcompiler.errors import DamageError
 from pcompiler.store.db import Store
@@ -47,7 +47,7 @@ def test_no_flipped_bit_shortens_the_list_silently(killed: Path, tmp_path: Path,
             flipped = bytearray(whole)
             flipped[place] ^= 1 << bit
             (copy / path.name).write_bytes(flipped)
-            with pytest.raises(DamageError), Store(copy, read_only=True) as store:
+            with pytest.raises(DamageError), Store(copy, access="read") as store:
                 list(store.headers())
 
 
@@ -73,4 +73,4 @@ def test_a_store_that_lost_its_current_file_is_not_begun_anew(killed: Path) -> N
     (killed / "CURRENT").unlink()
     for read_only in (True, False):
         with pytest.raises(DamageError, match="CURRENT"):
-            Store(killed, read_only=read_only)
+            Store(killed, access="read" if read_only else "write")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from pcompiler import nearest
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config
 from pcompiler.embed import distil, static
-from pcompiler.embed.cache import InMemory
 from pcompiler.embed.static import Static
 from pcompiler.errors import InputError
 from pcompiler.model import LanguageModel
@@ -24,23 +23,6 @@ from pcompiler.store.db import Store
 DESK = "abc abd abe xyz " * 5
 OTHER = "mnop qrst uvw " * 5
 CHAT = json.dumps([{"role": "system", "content": OTHER}])
-
-
-class Keeping(Store):
-    """A store that keeps vectors as well, for as long as it is open."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.kept = InMemory()
-
-    def vectors(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return self.kept.vectors(keys)
-
-    def add_vectors(self, records: Mapping[bytes, bytes]) -> None:
-        self.kept.add_vectors(records)
-
-    def all_vectors(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        return self.kept.all_vectors(prefix)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +39,7 @@ def made(
     model: LanguageModel, config: Config, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Compiler]:
     monkeypatch.setenv("PCOMPILER_CACHE", str(table))
-    with Keeping(config.store.folder) as store, Compiler(model, store=store, config=config) as c:
+    with Store(config.store.folder) as store, Compiler(model, store=store, config=config) as c:
         yield c
 
 

@@ -16,11 +16,13 @@ from test_codec import records
 
 from pcompiler.codec import dictionary, zstd
 from pcompiler.codec.dictionary import Dictionary
-from pcompiler.errors import DamageError, StoreUnavailable
-from pcompiler.store import db, texts
+from pcompiler.config import StoreConfig
+from pcompiler.errors import DamageError, MismatchError, StoreUnavailable
+from pcompiler.store import texts
 from pcompiler.store.artifact import Artifact
 from pcompiler.store.db import Store
 from pcompiler.store.key import content_hash
+from pcompiler.store.records import FAMILIES
 from pcompiler.store.rocksdb import options
 
 PROBES = '{"query": "x"}\n'
@@ -43,7 +45,7 @@ def learnt() -> Dictionary:
 
 
 def raw(store: Store, prompt: str) -> bytes:
-    return store._get("prompts", content_hash(prompt)) or b""
+    return store.records.get("prompts", content_hash(prompt).encode()) or b""
 
 
 def test_prompts_are_stored_with_the_current_dictionary_and_read_with_their_own(
@@ -79,7 +81,7 @@ def test_another_process_reads_with_the_dictionaries_of_the_store(
     with Store(tmp_path / "s") as store:
         store.add_dictionary(learnt)
         store.put(of(prompt), prompt, PROBES)
-    with Store(tmp_path / "s", read_only=True) as store:
+    with Store(tmp_path / "s", access="read") as store:
         assert store.source(content_hash(prompt)) == prompt
         assert store.dictionary() == learnt
 
@@ -110,7 +112,7 @@ def test_a_record_whose_dictionary_is_lost_says_which(tmp_path: Path, learnt: Di
     with Store(tmp_path / "s") as store:
         store.add_dictionary(learnt)
         store.put(of(prompt), prompt, PROBES)
-        store._write([("dictionaries", str(learnt.id).encode(), None)])
+        store.records.write([("dictionaries", str(learnt.id).encode(), None)])
     with Store(tmp_path / "s") as store:
         with pytest.raises(DamageError, match=f"prompts.*dictionary {learnt.id} is not in"):
             store.source(content_hash(prompt))
@@ -138,10 +140,10 @@ def test_damaged_dictionaries_and_frames_are_noticed(tmp_path: Path, learnt: Dic
         ("dictionaries", str(learnt.id).encode(), other.encode()),
     ):
         with Store(tmp_path / "s") as store:
-            store._write(
+            store.records.write(
                 [("prompts", key, good), ("dictionaries", str(learnt.id).encode(), learnt.encode())]
             )
-            store._write([(family, at, value)])
+            store.records.write([(family, at, value)])
         with Store(tmp_path / "s") as store, pytest.raises(DamageError):
             store.source(content_hash(prompt))
 
@@ -149,7 +151,7 @@ def test_damaged_dictionaries_and_frames_are_noticed(tmp_path: Path, learnt: Dic
 def test_dictionaries_that_records_need_are_never_dropped(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "MAX_DICTIONARIES", 3)
+    monkeypatch.setattr(texts, "MAX_DICTIONARIES", 3)
     found = [
         replace(dictionary.train(records(20, seed), 2048), created=f"2026-01-0{seed}")
         for seed in range(1, 7)
@@ -177,8 +179,8 @@ def test_a_store_from_before_there_were_dictionaries_opens(
 ) -> None:
     prompt = prompts(1)[0]
     artifact = of(prompt)
-    families = {name: options() for name in OLD_FAMILIES}
-    old = rocks.Rdict(str(tmp_path / "s"), options(), column_families=families)
+    families = {name: options(StoreConfig()) for name in OLD_FAMILIES}
+    old = rocks.Rdict(str(tmp_path / "s"), options(StoreConfig()), column_families=families)
     records_ = {
         "artifacts": (artifact.header.id, artifact.header.record()),
         "tensors": (artifact.header.id, artifact.body),
@@ -188,8 +190,14 @@ def test_a_store_from_before_there_were_dictionaries_opens(
     for family, (key, value) in records_.items():
         old.get_column_family(family)[key.encode()] = value
     old.close()
+    migrated = False
     for read_only in (True, False, True):
-        with Store(tmp_path / "s", read_only=read_only) as store:
+        if read_only and not migrated:
+            with pytest.raises(MismatchError, match=r"format 1.*store check"):
+                Store(tmp_path / "s", "read")
+            continue
+        with Store(tmp_path / "s", access="read" if read_only else "write") as store:
+            migrated = True
             assert store.get(artifact.header.id) == artifact
             assert store.source(content_hash(prompt)) == prompt
             if not read_only:
@@ -199,10 +207,10 @@ def test_a_store_from_before_there_were_dictionaries_opens(
 
 
 def test_a_store_of_a_newer_version_with_another_family_opens(tmp_path: Path) -> None:
-    families = {name: options() for name in (*db.FAMILIES, "thumbnails")}
-    rocks.Rdict(str(tmp_path / "s"), options(), column_families=families).close()
+    families = {name: options(StoreConfig()) for name in (*FAMILIES, "thumbnails")}
+    rocks.Rdict(str(tmp_path / "s"), options(StoreConfig()), column_families=families).close()
     for read_only in (True, False):
-        with Store(tmp_path / "s", read_only=read_only) as store:
+        with Store(tmp_path / "s", access="read" if read_only else "write") as store:
             assert list(store.headers()) == []
 
 

@@ -34,6 +34,12 @@ EMBEDDING_BATCH_S = {"large": 45e-3, "small": 25e-3, "legacy": 35e-3}
 EMBEDDING_PER_S = {"large": 2_200, "small": 4_000, "legacy": 2_800}
 EMBEDDING_HITS = {"large": 0.85, "small": 0.82, "legacy": 0.80}
 
+# Storage of records of 1 KB: seconds of one operation, and the share saved on disk.
+PUT_S, BATCH_S, GET_S, RANGE_S = 0.05e-3, 0.3e-3, 0.02e-3, 1.2e-3  # batch and range: of 100
+PUTS_PER_S, BATCHED_PER_S, GETS_PER_S, RANGED_PER_S = 20_000, 50_000, 50_000, 5_000
+STORAGE_SAVED = 0.75
+STORAGE_MEAN_S = 0.5e-3  # of any operation
+
 # Goals.
 STATIC_PER_S_GOAL = 10_000  # short texts
 CACHED_PER_S_GOAL = 4_000  # of the workload
@@ -46,3 +52,5 @@ COMPRESSION_TYPES_GOAL = 2  # how many content types are to save that much
 SHORTEN_PREFILLS_GOAL = 1.5  # what ranking by the model may cost, in prefills of the text
 RATE_ERROR_GOAL = 0.02  # of the rate that was asked for
 ZSTD_SHARE_GOAL = 0.9  # of plain zstd's speed in C
+PUT_SHARE_GOAL, GET_SHARE_GOAL = 0.7, 0.8  # of bare RocksDB's throughput
+STORAGE_MEAN_GOAL_S = 0.05e-3

@@ -23,6 +23,7 @@ from pcompiler.embed.encoder import Encoder
 from pcompiler.frontend import parse
 from pcompiler.model import LanguageModel
 from pcompiler.passes.shorten import Settings, Shortener, without_model
+from pcompiler.passes.words import Words
 from pcompiler.runtime.prefix import prefill
 from pcompiler.targets.base import Compilation
 from pcompiler.targets.text import TARGET, ranked
@@ -168,32 +169,42 @@ def _best(text: str, kind: str, model: LanguageModel, encoder: Encoder) -> Liken
 
 
 def _speed(model: LanguageModel, setting: Setting) -> list[Figure]:
-    """Without a model in MB/s; with it against one prefill of the text, in turn."""
+    """Without a model beside tokenizing alone; with it against one prefill of the text, in turn."""
     from pydoc_data.topics import topics
 
-    long = "\n\n".join(topics[name] for name in sorted(topics))[
-        : 100_000 if setting.quick else None
-    ]
+    names = sorted(topics)
+    text, other = ("\n\n".join(topics[name] for name in names[of::2]) for of in (0, 1))
+    text = text[: 100_000 if setting.quick else None]
     tokenizer = model.tokenizer.backend_tokenizer
-    lexical, by_model, bare = Samples(), Samples(), Samples()
+    alone, lexical, again, by_model, bare = (Samples() for _ in range(5))
     ratios = []
-
-    def by_words() -> None:
-        without_model(parse(long), tokenizer, TargetConfig(rate=0.5))
-
-    short = long[:CHARACTERS]
+    short = text[:CHARACTERS]
     ids = model.tokenizer.encode(short, add_special_tokens=False)
+
+    def by_words(words: Words) -> None:
+        without_model(parse(text), words, TargetConfig(rate=0.5))
+
     for _ in range(min(setting.rounds, 3)):
-        lexical.time(setting.device, by_words)
+        known = Words(tokenizer)
+        known.counts([other])
+        alone.time(setting.device, lambda: tokenizer.encode(text, add_special_tokens=False))
+        lexical.time(setting.device, lambda: by_words(Words(tokenizer)))
+        again.time(setting.device, partial(by_words, known))
         bare.time(setting.device, lambda: prefill(model, ids))
         by_model.time(setting.device, lambda: _ranked(short, model).to(len(ids) // 2))
         ratios.append(by_model.cpu[-1] / bare.cpu[-1])
-    speed = [len(long.encode()) / 1e6 / seconds for seconds in lexical.cpu]
+    megabytes = len(text.encode()) / 1e6
+
+    def speed(name: str, samples: Samples) -> Figure:
+        rates = [megabytes / seconds for seconds in samples.cpu]
+        return _figure(
+            name, max(rates), "MB/s", "higher", baseline=megabytes / min(alone.cpu),
+            spread=max(rates) - min(rates), cpu_s=samples.cpu_median,
+        )  # fmt: skip
+
     return [
-        _figure(
-            "shortening without a model, of one core", max(speed), "MB/s", "higher",
-            spread=max(speed) - min(speed), cpu_s=lexical.cpu_median,
-        ),
+        speed("shortening without a model, of one core, beside tokenizing alone", lexical),
+        speed("… where words are known from other prompts", again),
         _figure(
             "shortening by the model, CPU over a prefill's", median(ratios), "×", "lower",
             reference.SHORTEN_PREFILLS_GOAL, spread=max(ratios) - min(ratios),

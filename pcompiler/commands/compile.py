@@ -16,6 +16,7 @@ from pcompiler.frontend import parse, read_source
 from pcompiler.queries import read_queries
 from pcompiler.store.artifact import Artifact
 from pcompiler.store.db import Store
+from pcompiler.store.names import full_name
 from pcompiler.table import seconds
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     config = options.config(args)
     source = read_source(args.file)
     parse(source)
+    if args.name:
+        full_name(args.name)
     queries = _queries(args.queries)
     fit_queries = _queries(args.fit_queries)
     if args.out:
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     _check_diff(args, config)
     from pcompiler.compiler import Compiler
 
-    with Store(config.store.folder) as store:
+    with Store(config.store.folder, settings=config.store) as store:
         compiler = Compiler(store=store, config=config)
         near = compiler.near_duplicate(source)
         if near and not args.json:
@@ -46,10 +49,14 @@ def run(args: argparse.Namespace) -> int:
         trials: list[Trial] = []
         if searches:
             target = config.compile.target
-            found = compiler.search(source, queries, fit_queries=fit_queries, target=target)
+            found = compiler.search(
+                source, queries, fit_queries=fit_queries, target=target, name=args.name
+            )
             done, trials = found.compiled, found.trials
         else:
-            done = compiler.compile(source, queries=queries, fit_queries=fit_queries)
+            done = compiler.compile(
+                source, queries=queries, fit_queries=fit_queries, name=args.name
+            )
         if args.out:
             _write_file(Path(args.out), store.get(done.id).encode())
         parts = _diff(compiler, source, store.get(done.id)) if _wants_diff(args) else []
@@ -80,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"already compiled, found in {seconds(done.elapsed_s)}\n")
     print(f"{args.file} → {done.header.target}, artifact {done.id}")
     print(output.report(done.header))
-    print(f'\ntry it: pcompiler run {done.id[:8]} "your question" --compare')
+    print(f'\ntry it: pcompiler run {args.name or done.id[:8]} "your question" --compare')
     return 0
 
 

@@ -30,7 +30,7 @@ def train(args: argparse.Namespace) -> int:
     folder = config.store.folder
     if not args.sources and not holds_store(folder):
         raise InputError(f"there is no store at {folder} to learn from; give --from FILES.")
-    with Store(folder) as store:
+    with Store(folder, settings=config.store) as store:
         found = _files(args.sources) if args.sources else (t.encode() for t in store.texts())
         fitted, held_out = codec.hold_out(_at_most(found))
         version = 1 + max((d.version for d, _ in store.dictionaries() if d.name == name), default=0)
@@ -63,7 +63,7 @@ def list_(args: argparse.Namespace) -> int:
     folder = options.config(args).store.folder
     current, found = None, []
     if holds_store(folder):
-        with Store(folder, read_only=True) as store:
+        with Store(folder, access="read") as store:
             current, found = store.dictionary(), store.dictionaries()
     if args.json:
         known = [_summary(d) | {"records": n, "current": d == current} for d, n in found]

@@ -20,7 +20,7 @@ _FIELDS = {
     "model": {"model": "name", "device": "device"},
     "compile": {name: name for name in ("target", "seed", "min_agreement", "max_kl")},
     "targets": {f.name: f.name for f in dataclasses.fields(TargetConfig)},
-    "store": {"store": "path", "size": "dictionary_bytes"},
+    "store": {"store": "path", "size": "dictionary_bytes", "max_bytes": "max_bytes"},
     "embed": {"provider": "provider"},
 }
 
@@ -47,7 +47,7 @@ def headers(settings: Config) -> list[Header]:
     """All headers of the store; none where there is no store yet."""
     if not holds_store(settings.store.folder):
         return []
-    with Store(settings.store.folder, read_only=True) as store:
+    with Store(settings.store.folder, access="read") as store:
         return list(store.headers())
 
 
@@ -56,7 +56,7 @@ def load(name: str, settings: Config) -> tuple[Artifact, str | None]:
     if Path(name).is_file():
         artifact = _read_file(Path(name))
         return artifact, _stored(settings, "source", artifact.header.prompt_hash)
-    with Store(settings.store.folder, read_only=True) as store:
+    with Store(settings.store.folder, access="read") as store:
         artifact = store.get(name)
         return artifact, store.source(artifact.header.prompt_hash)
 
@@ -80,7 +80,7 @@ def _stored(settings: Config, what: str, key: str) -> str | None:
     folder = settings.store.folder
     if not holds_store(folder):
         return None
-    with Store(folder, read_only=True) as store:
+    with Store(folder, access="read") as store:
         text: str | None = getattr(store, what)(key)
         return text
 

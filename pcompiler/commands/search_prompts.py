@@ -42,7 +42,7 @@ def _opened(folder: Path) -> tuple[Store, bool]:
     try:
         return Store(folder), True
     except StoreUnavailable:
-        return Store(folder, read_only=True), False
+        return Store(folder, "read"), False
 
 
 def _as_json(hit: Hit, text: str) -> dict[str, object]:

@@ -31,7 +31,7 @@ def list_(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     """All that is known of one artifact."""
-    with Store(options.config(args).store.folder, read_only=True) as store:
+    with Store(options.config(args).store.folder, access="read") as store:
         header = store.header(args.artifact)
         shown: str | None = None
         if args.prompt:
@@ -59,7 +59,8 @@ def search(args: argparse.Namespace) -> int:
 
 def delete(args: argparse.Namespace) -> int:
     """Remove one artifact."""
-    with Store(options.config(args).store.folder) as store:
+    config = options.config(args)
+    with Store(config.store.folder, settings=config.store) as store:
         header = store.header(args.artifact)
         store.delete(header.id)
     if args.json:

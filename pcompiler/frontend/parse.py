@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pcompiler.ir import Kind, Policy, Prompt, Segment
 
 MAX_BYTES = 64 * 2**20
 BOM = "\ufeff"
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def read_source(path: str | Path) -> str:
@@ -64,7 +66,7 @@ def parse(source: str) -> Prompt:
     prompt = chat.parse(source) if _looks_like_chat(source) else _parse_text(source)
     if not any(m.content.strip() for m in prompt.messages):
         raise InputError("the prompt has no text for the model; there is nothing to compile.")
-    if any("\ud800" <= c <= "\udfff" for m in prompt.messages for c in m.content):
+    if any(_HALF.search(message.content) for message in prompt.messages):
         raise InputError("the prompt has half a surrogate pair (\\ud800-\\udfff); mend the escape.")
     return prompt
 

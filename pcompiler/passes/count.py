@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from pcompiler.errors import ConfigError
 from pcompiler.ir import Prompt
 from pcompiler.passes.pieces import Pieces
+from pcompiler.passes.words import Words
 
 Render = Callable[[Prompt], str]  # a prompt → the text that the model sees
 
@@ -44,34 +44,28 @@ class Counter:
 
     A segment ends where a line does, where tokens end as well in nearly every tokenizer; what
     that leaves out is made up for by ``exact``.
+
+    Attributes:
+        more: tokens that this leaves out, as far as is known.
     """
 
-    def __init__(
-        self,
-        prompt: Prompt,
-        tokenizer: Any,  # noqa: ANN401
-        render: Render,
-        total: int,
-    ) -> None:
-        self._prompt, self._tokenizer, self._render = prompt, tokenizer, render
-        self._known: dict[str, int] = {"": 0}
-        self._more = 0
-        self._more = total - self.tokens([segment.text for segment in prompt.segments])
+    def __init__(self, prompt: Prompt, words: Words, render: Render, total: int) -> None:
+        self._words, self._render = words, render
+        self._known: dict[str, int] = {}
+        self.more = 0
+        self.more = total - self.tokens([segment.text for segment in prompt.segments])
 
     def tokens(self, texts: Sequence[str]) -> int:
         """Of the whole prompt with these texts for its segments."""
         new = list({text for text in texts if text not in self._known})
-        for text, found in zip(
-            new, self._tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True
-        ):
-            self._known[text] = len(found)
-        return sum(self._known[text] for text in texts) + self._more
+        self._known.update(zip(new, self._words.counts(new), strict=True))
+        return sum([self._known[text] for text in texts]) + self.more
 
     def exact(self, prompt: Prompt) -> int:
         """Of the whole prompt, as the model sees it; later counts are set right by it."""
-        found = self._tokenizer.encode(self._render(prompt), add_special_tokens=False)
-        self._more += len(found) - self.tokens([segment.text for segment in prompt.segments])
-        return len(found)
+        (found,) = self._words.counts([self._render(prompt)])
+        self.more += found - self.tokens([segment.text for segment in prompt.segments])
+        return found
 
 
 def plain(prompt: Prompt) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 from pcompiler.passes import protect
-from pcompiler.passes.pieces import SENTENCE_END
 from pcompiler.passes.protect import Span
+from pcompiler.passes.seams import SENTENCE_END
 from pcompiler.passes.sections import heading_level
 from pcompiler.passes.similar import near_duplicates, semantic_duplicates
 

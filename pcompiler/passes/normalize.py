@@ -11,10 +11,14 @@ import re
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 
 _PROSE = (Kind.INSTRUCTION, Kind.DOCUMENT, Kind.EXAMPLE, Kind.LIST)
-_COMMENT = re.compile(r"<!--.*?-->", re.S)
-_LINE_END = re.compile(r"[ \t]+(?=\r?\n|\Z)")
-_INNER_BLANKS = re.compile(r"(?<=\S)[ \t]{2,}(?=\S)")
-_BLANK_LINES = re.compile(r"(?:\r?\n){3,}")
+# What is looked for, what stands in its place, and signs one of which is in each match: looking
+# for those is a hundred times as fast.
+_MEANINGLESS = (
+    (re.compile(r"<!--.*?-->", re.S), "", ("<!--",)),
+    (re.compile(r"[ \t]+(?=\r?\n)"), "", (" \n", "\t\n", "\r")),
+    (re.compile(r"(?<=\S)[ \t]{2,}(?=\S)"), " ", ("  ", "\t")),
+    (re.compile(r"(?:\r?\n){3,}"), "\n\n", ("\n\n\n", "\r")),
+)
 
 
 def run(prompt: Prompt) -> Prompt:
@@ -26,11 +30,7 @@ def _normalized(segment: Segment) -> str:
     text = segment.text
     if segment.policy is Policy.KEEP or segment.kind not in _PROSE:
         return text
-    for pattern, by in (
-        (_COMMENT, ""),
-        (_LINE_END, ""),
-        (_INNER_BLANKS, " "),
-        (_BLANK_LINES, "\n\n"),
-    ):
-        text = pattern.sub(by, text)
-    return text
+    for pattern, by, signs in _MEANINGLESS:
+        if any(sign in text for sign in signs):
+            text = pattern.sub(by, text)
+    return text.rstrip(" \t")

@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pcompiler.errors import ConfigError
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 
@@ -20,11 +22,12 @@ _UNIT = (
     r"mA|ms|s|min|h|EUR|USD|GBP|CHF|JPY|bn|million|billion|thousand|"
     r"(?:second|minute|hour|day|week|month|year|token|percent|cent|dollar|euro)s?"
 )
+# What a match begins with is looked for first: it is what makes most of a text quick to pass over.
 _PATTERNS = {
     "placeholders": (
-        r"\{\{[^{}\n]{0,200}\}\}|\{%[^\n]{0,200}?%\}|\$\{[^{}\n]{0,200}\}|"
+        r"(?=[{$<%\[])(?:\{\{[^{}\n]{0,200}\}\}|\{%[^\n]{0,200}?%\}|\$\{[^{}\n]{0,200}\}|"
         r"(?<![\w{])\{[A-Za-z_][\w.\[\]]{0,80}\}|<\|[^|\n]{1,80}\|>|%\(\w{1,80}\)[sdfr]|"
-        r"\[[A-Z][A-Z0-9_ ]{2,40}\]"
+        r"\[[A-Z][A-Z0-9_ ]{2,40}\])"
     ),
     "code": r"`[^`\n]{1,500}`",
     "urls": (
@@ -32,19 +35,29 @@ _PATTERNS = {
         r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){1,8}"
     ),
     "numbers": (
-        rf"(?:(?:[€$£¥]|\b(?:EUR|USD|GBP|CHF)\s?)?[+\-−]?\d(?:[\d.,:/'’\-–]*\d)?"
+        r"(?=[\d€$£¥EUGC+\-−])(?:(?:[€$£¥]|\b(?:EUR|USD|GBP|CHF)\s?)?"
+        r"[+\-−]?\d(?:[\d.,:/'’\-–]*\d)?"
         rf"(?:(?:st|nd|rd|th)\b|\s?(?:{_UNIT})(?!\w))?)"
     ),
     # English. With the two words that it turns round: alone it would turn round what comes next.
     "negations": (
-        r"(?i)\b(?:not|no|never|none|neither|nor|cannot|without|except|unless|\w{2,8}n['’]t)\b"
+        r"(?i)\b(?=[ncweu]|\w{3,9}['’])"
+        r"(?:not|no|never|none|neither|nor|cannot|without|except|unless|\w{2,8}n['’]t)\b"
         r"(?:[^\S\n]+\w+){0,2}"
     ),
     "identifiers": (
-        r"(?<!\w)(?:[#@/~][\w./-]*\w|\w+(?:[_./\\]\w+)+|[A-Za-z]+\d[\w-]*|\d+[A-Za-z][\w-]*|"
+        r"(?<!\w)(?![A-Z]?[a-z]+(?:[\s,;:)]|\.\s))"  # no word without anything in it
+        r"(?:[#@/~][\w./-]*\w|\w+(?:[_./\\]\w+)+|[A-Za-z]+\d[\w-]*|\d+[A-Za-z][\w-]*|"
         r"[a-z]+(?:[A-Z][a-z0-9]+)+|[A-Z]{2,}(?:[-_]?[A-Z0-9]+)*)(?!\w)"
     ),
     "quotes": r"\"[^\"\n]{1,300}\"|“[^”\n]{1,300}”|«[^»\n]{1,300}»|„[^“\n]{1,300}“",
+}
+# One of these is in each match.
+_SIGNS = {
+    "placeholders": ("{", "<|", "%(", "["),
+    "code": ("`",),
+    "urls": ("://", "www.", "@"),
+    "quotes": ('"', "“", "«", "„"),
 }
 CLASSES = ("placeholders", "code", "data", "urls", "numbers", "negations", "identifiers", "quotes")
 UNTORN = ("placeholders", "urls", "numbers", "negations", "identifiers")  # kept or gone whole
@@ -81,11 +94,6 @@ class Protected:
     by_class: dict[str, list[list[Span]]]
     characters: int
 
-    def share(self, classes: Collection[str]) -> float:
-        """Of the text's characters, those that some classes protect, 0..1."""
-        found = (end - start for spans in self.spans(classes) for start, end in spans)
-        return sum(found) / max(self.characters, 1)
-
     def spans(self, classes: Collection[str]) -> list[list[Span]]:
         """What always stays, and what some classes found; sorted, overlaps joined."""
         chosen = [self.always, *(self.by_class[name] for name in classes)]
@@ -101,8 +109,10 @@ def find(prompt: Prompt, classes: Sequence[str], force: Sequence[str] = ()) -> P
     """
     words = _forced(force)
     always = [_always(segment, words) for segment in prompt.segments]
+    whole = ["data" if _is_yaml(s.text) else _WHOLE.get(s.kind) for s in prompt.segments]
     by_class = {
-        name: [list(_spans(segment, name)) for segment in prompt.segments] for name in classes
+        name: [list(_spans(s, of, name)) for s, of in zip(prompt.segments, whole, strict=True)]
+        for name in classes
     }
     characters = sum(len(segment.text) for segment in prompt.segments)
     return Protected(always, by_class, characters)
@@ -110,7 +120,8 @@ def find(prompt: Prompt, classes: Sequence[str], force: Sequence[str] = ()) -> P
 
 def words(text: str, classes: Sequence[str]) -> list[str]:
     """What some classes find in a text, in order of the alphabet and without regard to case."""
-    found = (m.group().casefold() for name in classes for m in _COMPILED[name].finditer(text))
+    likely = (name for name in classes if _may_have(text, name))
+    found = (m.group().casefold() for name in likely for m in _COMPILED[name].finditer(text))
     return sorted(found)
 
 
@@ -129,13 +140,16 @@ def _forced(force: Sequence[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(parts)) if parts else None
 
 
-def _spans(segment: Segment, name: str) -> Iterator[Span]:
-    whole = "data" if _is_yaml(segment.text) else _WHOLE.get(segment.kind)
+def _spans(segment: Segment, whole: str | None, name: str) -> Iterator[Span]:
     if whole is not None:
         if name == whole:
             yield 0, len(segment.text)
-    elif name in _COMPILED:
+    elif name in _COMPILED and _may_have(segment.text, name):
         yield from (m.span() for m in _COMPILED[name].finditer(segment.text))
+
+
+def _may_have(text: str, name: str) -> bool:
+    return name not in _SIGNS or any(sign in text for sign in _SIGNS[name])
 
 
 def _is_yaml(text: str) -> bool:
@@ -145,6 +159,16 @@ def _is_yaml(text: str) -> bool:
         return False
     keys = sum(":" in line for line in lines)
     return 2 * keys >= len(lines) and all(_YAML_LINE.match(line) for line in lines)
+
+
+def joined(spans: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(k, 2) spans that overlap or touch made one, but where one begins with its segment."""
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(spans[:, 1])
+    first = np.isin(spans[:, 0], offsets)
+    first[1:] |= spans[1:, 0] > reach[:-1]
+    first[:1] = True
+    return np.column_stack([spans[first, 0], reach[np.roll(first, -1)]])
 
 
 def _joined(spans: list[Span]) -> list[Span]:

@@ -36,14 +36,15 @@ class Pruner:
         self._rank = rank
         self._framed = fixed & pieces.is_frame  # a frame may be protected itself
         self._content = ~pieces.is_frame | self._framed
-        frames = [(frame.piece, frame.first, frame.last) for frame in pieces.frames]
-        self._frames = np.array(frames, dtype=np.int64).reshape(-1, 3).T
+        self._frames = pieces.all_frames.T
         order = np.argsort(-rank, kind="stable")
         self._order = order[free[order]]
+        self._counted: dict[bytes, int] = {}
 
     def floor(self) -> int:
         """Tokens of what has to stay."""
-        return self._tokens(self._first(self._order, self._fixed))
+        self._counted.clear()
+        return self._least()
 
     def run(self, budget: int) -> np.ndarray:
         """(n,) the pieces that are kept: what fits the budget, in tokens.
@@ -51,17 +52,18 @@ class Pruner:
         Raises:
             BudgetError: what has to stay does not fit.
         """
+        self._counted.clear()  # what is counted may have been set right since
         everything = self._first(self._order, len(self._order))
         total = self._tokens(everything)
         if total <= budget:
             return everything
-        if (least := self.floor()) > budget:
+        if (least := self._least()) > budget:
             raise BudgetError(
                 f"what has to stay takes {least} tokens, more than the {budget} asked for; "
                 "raise the rate, protect less, or fence less."
             )
         keep = self._fitted(budget, total)
-        if budget - self._tokens(keep) > _LOOSE * budget and self._pieces.has_headings:
+        if budget - self._tokens(keep) > _LOOSE * budget and len(self._pieces.headings):
             # Too short for its headings: they become words like others.
             bare = Pruner(self._pieces.without_headings(), self._rank, self._sizes, self._count)
             keep = max(keep, bare._fitted(budget, total), key=self._tokens)
@@ -158,8 +160,14 @@ class Pruner:
         keep[piece[seen[last] > seen[first]]] = True
         return keep
 
+    def _least(self) -> int:
+        return self._tokens(self._first(self._order, self._fixed))
+
     def _tokens(self, keep: np.ndarray) -> int:
-        return self._count(self._pieces.texts(keep))
+        key = keep.tobytes()
+        if key not in self._counted:
+            self._counted[key] = self._count(self._pieces.texts(keep))
+        return self._counted[key]
 
     def prompt(self, keep: np.ndarray) -> Prompt:
         """What is left of the prompt with some pieces kept."""

@@ -11,11 +11,12 @@ import numpy as np
 
 from pcompiler.config import TargetConfig
 from pcompiler.ir import Prompt
-from pcompiler.passes import deduplicate, normalize, protect, rank, sections
+from pcompiler.passes import deduplicate, normalize, protect, rank, seams, sections
 from pcompiler.passes.count import Counter, Render, View, plain, starts
-from pcompiler.passes.pieces import Pieces, Seams, cut, seams
+from pcompiler.passes.pieces import Pieces, cut, protecting
 from pcompiler.passes.protect import Span
 from pcompiler.passes.prune import Pruner
+from pcompiler.passes.words import Words
 
 # Of the budget, for protected spans that stand alone: "39 EUR" without its sentence says nothing.
 MAX_STRAYS = 0.05
@@ -43,7 +44,7 @@ class Shortener:
 
     Args:
         prompt: what is shortened.
-        tokenizer: of the library tokenizers.
+        tokenizer: of the library tokenizers, or the words of one that are known already.
         settings: what to protect, force and treat apart.
         repeated: spans of each segment that say nothing new and go first; see ``deduplicate``.
         render: a prompt → what the model sees of it; by default its texts end to end.
@@ -59,20 +60,24 @@ class Shortener:
         render: Render | None = None,
         scores: Sequence[float] | np.ndarray | None = None,
     ) -> None:
-        self.prompt, self._tokenizer, self._settings = prompt, tokenizer, settings
+        self.prompt, self._settings = prompt, settings
+        self._words = tokenizer if isinstance(tokenizer, Words) else Words(tokenizer)
         self._repeated = repeated or [[] for _ in prompt.segments]
         self._render = render or plain
         self._scores = None if scores is None else np.asarray(scores, dtype=np.float64)
-        self._protected = protect.find(prompt, settings.classes, settings.forced)
+        classes = protect.check({*settings.classes, *protect.UNTORN})
+        self._protected = protect.find(prompt, classes, settings.forced)
+        self._stays: dict[tuple[str, ...], np.ndarray] = {}
+        self._cuts: dict[tuple[str, ...], tuple[Pieces, np.ndarray, np.ndarray]] = {}
+        self._pruners: dict[tuple[str, ...], Pruner] = {}
+        self._runs: dict[tuple[tuple[str, ...], int, int], np.ndarray] = {}
         self._section_rates = sections.of_segments(prompt, settings.sections)
 
     @cached_property
     def view(self) -> View:
         """The whole prompt, counted."""
         text = self._render(self.prompt)
-        found = self._tokenizer.encode(text, add_special_tokens=False)
-        ends = np.fromiter((end for _, end in found.offsets), dtype=np.int64)
-        return View(text, starts(self.prompt, text), ends)
+        return View(text, starts(self.prompt, text), self._words.ends(text))
 
     @property
     def tokens(self) -> int:
@@ -87,10 +92,9 @@ class Shortener:
         """
         every = self._settings.classes
         classes = every if self._settings.strict else every[: self._protectable(budget)]
-        pruner = self._pruner(classes)
         found: list[Shortened] = []
         for _ in range(_RECOUNTS):
-            prompt = pruner.prompt(pruner.run(budget))
+            prompt = self._pruner(classes).prompt(self._kept(classes, budget))
             found.append(Shortened(prompt, self._counter.exact(prompt), every[len(classes) :]))
             tokens = found[-1].tokens
             if 0 <= budget - tokens <= _RECOUNT * budget or tokens == self.tokens:
@@ -99,23 +103,38 @@ class Shortener:
         return max(within or found[-1:], key=lambda one: one.tokens)
 
     def _protectable(self, budget: int) -> int:
-        """How many classes can be protected; the search begins where spans spread evenly end."""
+        """How many classes can be protected; the search begins where a sketch of it ends."""
         every = self._settings.classes
-        expected = MAX_STRAYS * budget / max(self.tokens - budget, 1)  # share of the text
-        shares = (self._protected.share(every[: n + 1]) for n in range(len(every)))
-        count = sum(1 for share in shares if share <= expected)
+        count = self._sketched(budget)
         while count < len(every) and self._fits(every[: count + 1], budget):
             count += 1
         while count and not self._fits(every[:count], budget):
             count -= 1
         return count
 
+    def _sketched(self, budget: int) -> int:
+        """The most that can be protected as far as sizes tell, with nothing cut or counted anew."""
+        every = self._settings.classes
+        pieces, scores, sizes = self._measured(every)
+        for count in range(len(every), 0, -1):
+            sketched = protecting(pieces, self._spans(every[:count]), self._seams)
+            if rank.strays(sketched, scores, sizes, budget) <= MAX_STRAYS * budget:
+                return count
+        return 0
+
     def _fits(self, classes: tuple[str, ...], budget: int) -> bool:
         """Whether these classes can be protected without many spans standing alone."""
         pruner = self._pruner(classes)
         if not classes or pruner.floor() > budget:
             return not classes
-        return pruner.strays(pruner.run(budget)) <= MAX_STRAYS * budget
+        return pruner.strays(self._kept(classes, budget)) <= MAX_STRAYS * budget
+
+    def _kept(self, classes: tuple[str, ...], budget: int) -> np.ndarray:
+        """What is kept of a budget, remembered until counting is set right."""
+        key = classes, budget, self._counter.more
+        if key not in self._runs:
+            self._runs[key] = self._pruner(classes).run(budget)
+        return self._runs[key]
 
     def floor(self) -> int:
         """The fewest tokens that can be asked for."""
@@ -124,24 +143,38 @@ class Shortener:
 
     def _pruner(self, classes: tuple[str, ...]) -> Pruner:
         if classes not in self._pruners:
-            stays = self._protected.spans(classes)
-            pieces = cut(self.prompt, stays, self._repeated, self._seams)
-            own = self.view.tokens_of(pieces)
-            sizes = np.bincount(own[own >= 0], minlength=len(pieces)).astype(np.float64)
-            order = rank.order(pieces, self._piece_scores(pieces, own, sizes), sizes)
+            pieces, scores, sizes = self._measured(classes)
+            order = rank.order(pieces, scores, sizes)
             self._apart(pieces, order, sizes)
             self._pruners[classes] = Pruner(pieces, order, sizes, self._counter.tokens)
         return self._pruners[classes]
 
-    @cached_property
-    def _seams(self) -> list[Seams]:
-        # Whether they are protected or not, numbers and addresses are never torn.
-        whole = protect.find(self.prompt, protect.UNTORN).spans(protect.UNTORN)
-        return [seams(s, spans) for s, spans in zip(self.prompt.segments, whole, strict=True)]
+    def _measured(self, classes: tuple[str, ...]) -> tuple[Pieces, np.ndarray, np.ndarray]:
+        """Pieces, (n,) how much each matters, (n,) its tokens."""
+        if classes not in self._cuts:
+            pieces = cut(self.prompt, self._spans(classes), self._repeated, self._seams)
+            own = self.view.tokens_of(pieces)
+            sizes = np.bincount(own[own >= 0], minlength=len(pieces)).astype(np.float64)
+            self._cuts[classes] = pieces, self._piece_scores(pieces, own, sizes), sizes
+        return self._cuts[classes]
+
+    def _spans(self, classes: tuple[str, ...]) -> np.ndarray:
+        """(k, 2) what stays, from the prompt's beginning."""
+        if classes not in self._stays:
+            found = np.concatenate([self._placed[name] for name in ("", *classes)])
+            self._stays[classes] = protect.joined(found, self._seams.offsets)
+        return self._stays[classes]
 
     @cached_property
-    def _pruners(self) -> dict[tuple[str, ...], Pruner]:
-        return {}
+    def _placed(self) -> dict[str, np.ndarray]:
+        """Of each class what it found, and under no name what always stays."""
+        found = {"": self._protected.always, **self._protected.by_class}
+        return {name: seams.placed(of, self._seams.offsets, 2) for name, of in found.items()}
+
+    @cached_property
+    def _seams(self) -> seams.Seams:
+        # Whether they are protected or not, numbers and addresses are never torn.
+        return seams.find(self.prompt, self._protected.spans(protect.UNTORN))
 
     def _piece_scores(self, pieces: Pieces, own: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         if self._scores is None:
@@ -165,7 +198,7 @@ class Shortener:
 
     @cached_property
     def _counter(self) -> Counter:
-        return Counter(self.prompt, self._tokenizer, self._render, self.tokens)
+        return Counter(self.prompt, self._words, self._render, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -218,7 +251,8 @@ def without_model(
 
     Args:
         prompt: what is shortened.
-        tokenizer: of the library tokenizers; tokens are counted without a chat template.
+        tokenizer: of the library tokenizers, or ``Words`` of one, which remember what earlier
+            prompts had; tokens are counted without a chat template.
         config: ``rate`` or ``target_tokens``; ``protect``, ``force`` and ``section``.
 
     Returns:
@@ -229,11 +263,12 @@ def without_model(
         ConfigError: a section or class that there is not.
     """
     settings = Settings(config.protect, config.force, config.section)
-    whole = len(tokenizer.encode(plain(prompt), add_special_tokens=False))
+    words = tokenizer if isinstance(tokenizer, Words) else Words(tokenizer)
+    (whole,) = words.counts([plain(prompt)])
     tidy = normalize.run(prompt)
     find = deduplicate.exact if config.duplicates == "exact" else deduplicate.near
     budget = config.target_tokens or round((config.rate or 1.0) * whole)
-    return Shortener(tidy, tokenizer, settings, find(tidy)).to(budget), whole
+    return Shortener(tidy, words, settings, find(tidy)).to(budget), whole
 
 
 def _listed(text: str) -> list[str]:

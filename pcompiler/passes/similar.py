@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pcompiler.errors import InputError
@@ -63,12 +63,17 @@ def near_duplicates(
     """
     _check(texts, threshold)
     sets = _shingles(texts)
-    rarity = Counter(shingle for found in sets for shingle in found)
+    rarity = Counter(chain.from_iterable(sets))
+    shared = {shingle for shingle, times in rarity.items() if times > 1}
     kept_with: defaultdict[int, list[int]] = defaultdict(list)
     repeats: list[int | None] = []
     for i, mine in enumerate(sets):
+        prefix = _prefix(len(mine), threshold)
+        if len(mine) - len(mine & shared) >= prefix:  # its rarest are in no other
+            repeats.append(None)
+            continue
         # Ties are broken by number, the same for all, which prefix filtering rests on.
-        rarest = sorted(mine, key=lambda s: (rarity[s], s))[: _prefix(len(mine), threshold)]
+        rarest = sorted(mine, key=lambda s: (rarity[s], s))[:prefix]
         candidates = {j for shingle in rarest for j in kept_with[shingle]}
         scored = ((_jaccard(mine, sets[j], threshold), j) for j in candidates)
         similar = [(score, j) for score, j in scored if score >= threshold]
@@ -146,22 +151,27 @@ def _shingles(texts: Sequence[str]) -> list[frozenset[int]]:
     found = []
     for text in texts:
         words = [numbers.setdefault(word, len(numbers)) for word in _words(text)]
-        pairs = pairwise(words) if len(words) > 1 else ((word, -1) for word in words)
-        found.append(frozenset((a << 32) + b for a, b in pairs))
+        pairs = zip(words, words[1:] or [-1], strict=False)
+        found.append(frozenset([(a << 32) + b for a, b in pairs]))
     return found
 
 
-def _words(text: str) -> Iterator[str]:
-    text = unicodedata.normalize("NFC", text).casefold()
-    some = False
-    for match in _WORD.finditer(text):
-        word, some = match[0], True
-        if len(word) <= _LONG_WORD:
-            yield word
-        else:
-            yield from (word[k : k + _PIECE] for k in range(len(word) - _PIECE + 1))
-    if not some and text.strip():
-        yield text.strip()  # nothing but punctuation
+def _words(text: str) -> list[str]:
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    words: list[str] = _WORD.findall(text.casefold())
+    if not words and text.strip():
+        return [text.strip()]  # nothing but punctuation
+    if max(map(len, words), default=0) <= _LONG_WORD:
+        return words
+    return [part for word in words for part in _parts(word)]
+
+
+def _parts(word: str) -> list[str]:
+    """Of a word too long for one, all runs of a few characters."""
+    if len(word) <= _LONG_WORD:
+        return [word]
+    return [word[k : k + _PIECE] for k in range(len(word) - _PIECE + 1)]
 
 
 def _prefix(size: int, threshold: float) -> int:

@@ -1,0 +1,79 @@
+"""Many artifacts: storing them whole, and listing them without reading their tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from pcompiler import progress
+from pcompiler.bench import ROOT
+from pcompiler.bench.harness import Figure, Setting
+from pcompiler.codec import zstd
+from pcompiler.config import StoreConfig
+from pcompiler.ir import Fidelity
+from pcompiler.store.artifact import Artifact, Header
+from pcompiler.store.db import Store
+from pcompiler.store.key import content_hash
+
+ARTIFACTS, QUICK_ARTIFACTS = 100_000, 2_000
+BODY_BYTES = 4_096
+_figure = partial(Figure, "storage_performance")
+
+
+def listing(setting: Setting, folder: Path) -> list[Figure]:
+    """Put artifacts with headers of the usual size, then read all headers."""
+    count = QUICK_ARTIFACTS if setting.quick else ARTIFACTS
+    source = (ROOT / "examples" / "support_desk.md").read_text(encoding="utf-8")
+    body = zstd.compress(source.encode())[:BODY_BYTES]
+    header = _header(body, source)
+    with Store(folder, settings=StoreConfig()) as store:
+        with progress.bar(count, "storing artifacts", "artifact") as shown:
+            before = time.perf_counter()
+            for number in range(count):
+                store.put(Artifact(replace(header, id=f"{number:024x}"), body), source, "")
+                shown.update(1)
+            put_s = (time.perf_counter() - before) / count
+        store.records.engine.compact()
+    before = time.perf_counter()
+    with Store(folder, "read") as store:
+        opened_s = time.perf_counter() - before
+        before = time.perf_counter()
+        listed = sum(1 for _ in store.headers())
+        list_s = time.perf_counter() - before
+        before = time.perf_counter()
+        sum(1 for _ in store.records.scan("tensors"))
+        tensors_s = time.perf_counter() - before
+    assert listed == count, "every artifact is listed"
+    return [
+        _figure("artifact put, with prompt and header", put_s, "s", "lower"),
+        _figure(f"opening a store of {count} artifacts to read", opened_s, "s", "lower"),
+        _figure(f"listing {count} artifacts", list_s, "s", "lower"),
+        _figure("… had their tensors (4 KB each) been read, as well", tensors_s, "s", "lower"),
+    ]
+
+
+def _header(body: bytes, source: str) -> Header:
+    return Header(
+        id="0" * 24,
+        target="text",
+        model_name="smollm2",
+        model={"family": "llama", "dtype": "float32"},
+        config="0" * 16,
+        prompt_hash=content_hash(source),
+        probes_hash=content_hash(""),
+        probes_from="queries",
+        answer_limit=24,
+        context_tokens=1_105,
+        kept_tokens=552,
+        before="<|im_start|>user\n",
+        after="<|im_end|>\n<|im_start|>assistant\n",
+        fidelity=Fidelity(0.1, 0.9, 0.5, 0.66, 909, 40),
+        created="2026-01-01T00:00:00+00:00",
+        timing={},
+        body_bytes=len(body),
+        body_sha256=hashlib.sha256(body).hexdigest(),
+        tensor_bytes=len(body),
+    )

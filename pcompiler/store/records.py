@@ -1,0 +1,136 @@
+"""Records that are what was written, or an error: families of checksummed keys and values.
+
+    artifacts     id → header record
+    tensors       id → body
+    prompts       content hash → source text
+    probes        content hash → JSON lines
+    dictionaries  id → dictionary that prompts and probes may be compressed with; current → id
+    embeddings    encoder and content hash → vector
+    names         name → artifacts that it has pointed at
+    quarantine    family/key → a record that was damaged, as it was found
+    metadata      format → version
+
+Every record carries a checksum of its own. What belongs together is written in one batch. A
+write is in the write-ahead log before it is acknowledged: it survives a killed process, and with
+``durability = "power"``, which waits for the disk, a power cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pcompiler.closing import Closing
+from pcompiler.config import StoreConfig
+from pcompiler.errors import DamageError
+from pcompiler.store.engine import Access, Change, Engine
+from pcompiler.store.format import META, bring_up_to_date
+from pcompiler.store.rocksdb import translated
+from pcompiler.store.seal import seal, unseal
+
+SEALED = (
+    *("artifacts", "tensors", "prompts", "probes", "dictionaries"),
+    *("embeddings", "names"),
+)
+QUARANTINE = "quarantine"
+FAMILIES = (*SEALED, QUARANTINE, META)
+
+
+class Records(Closing):
+    """The records of a store; see ``Engine`` for the arguments and what opening raises.
+
+    May be shared by threads.
+    """
+
+    def __init__(
+        self, path: Path, access: Access = "write", settings: StoreConfig | None = None
+    ) -> None:
+        self.path, self.access = path, access
+        self.engine = Engine(path, FAMILIES, access, settings or StoreConfig())
+        handles = self.engine.handles
+        self._gets: dict[str, Any] = {name: handle.get for name, handle in handles.items()}
+        self._puts: dict[str, Any] = {name: handle.put for name, handle in handles.items()}
+        try:
+            bring_up_to_date(self.engine)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the files and the lock; closing twice does nothing."""
+        for bound in (self._gets, self._puts):  # RocksDB's lock lasts while they live
+            bound.clear()
+        self.engine.close()
+
+    def get(self, family: str, key: bytes) -> bytes | None:
+        """The value of a key, if there is one.
+
+        Raises:
+            DamageError: it is not what was written.
+        """
+        try:
+            record = self._gets[family](key)
+            if record is None:
+                return None
+            return unseal(key, record)
+        except DamageError as e:
+            raise self._damage(family, key, e) from None
+        except Exception as e:
+            if self._lacks(family):
+                return None
+            raise translated(e, self.path) from e
+
+    def get_many(self, family: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of many keys at once, in their order."""
+        if self._lacks(family):
+            return [None] * len(keys)
+        try:
+            found = self._gets[family](list(keys))
+        except Exception as e:
+            raise translated(e, self.path) from e
+        pairs = zip(keys, found, strict=True)
+        try:
+            return [None if record is None else unseal(key, record) for key, record in pairs]
+        except DamageError:
+            return [self.get(family, key) for key in keys]  # says which
+
+    def scan(
+        self, family: str, prefix: bytes = b"", start: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Keys that begin so, in order, and their values; from ``start`` on."""
+        for key, record in self.engine.scan(family, max(prefix, start)):
+            if not key.startswith(prefix):
+                return
+            try:
+                yield key, unseal(key, record)
+            except DamageError as e:
+                raise self._damage(family, key, e) from None
+
+    def put(self, family: str, key: bytes, value: bytes) -> None:
+        """Write one record; what it replaces is gone."""
+        try:
+            self._puts[family](key, seal(key, value))
+        except Exception as e:
+            raise translated(e, self.path) from e
+
+    def write(self, changes: Iterable[Change]) -> None:
+        """All of the changes, or none.
+
+        Raises:
+            StoreUnavailable: the disk is full or not writable; the store is as it was.
+        """
+        self.engine.write(
+            (family, key, None if value is None else seal(key, value))
+            for family, key, value in changes
+        )
+
+    def _lacks(self, family: str) -> bool:
+        """Whether a reader's store is of before there was this family."""
+        return family in FAMILIES and family not in self._gets
+
+    def _damage(self, family: str, key: bytes, error: DamageError) -> DamageError:
+        return DamageError(
+            f"record {key.decode(errors='replace')} of {family} in {self.path} is damaged: "
+            f"{error} 'pcompiler store check' sets it aside."
+        )

@@ -1,0 +1,105 @@
+"""Space given back: what no artifact needs, and artifacts that no one has used for long."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pcompiler.errors import StoreUnavailable
+from pcompiler.store.artifact import Header
+from pcompiler.store.engine import Change
+
+if TYPE_CHECKING:
+    from pcompiler.store.db import Store
+
+_BATCH = 1_000
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What was removed: records by family, and their bytes."""
+
+    tensors: int = 0
+    prompts: int = 0
+    probes: int = 0
+    record_bytes: int = 0
+
+
+def collect(store: Store) -> Freed:
+    """Remove tensors, prompts and probes that belong to no artifact; the files shrink with it."""
+    needed: dict[str, set[str]] = {"tensors": set(), "prompts": set(), "probes": set()}
+    for header in store.headers():
+        needed["tensors"].add(header.id)
+        needed["prompts"].add(header.prompt_hash)
+        needed["probes"] |= {header.probes_hash, str(header.fit.get("probes_hash"))}
+    freed, changes = Freed(), list[Change]()
+    for family, keys in needed.items():
+        for key, value in store.records.scan(family):
+            if key.decode(errors="replace") not in keys:
+                changes.append((family, key, None))
+                freed = dataclasses.replace(
+                    freed,
+                    **{family: getattr(freed, family) + 1},
+                    record_bytes=freed.record_bytes + len(key) + len(value),
+                )
+    for start in range(0, len(changes), _BATCH):
+        store.records.write(changes[start : start + _BATCH])
+    store.records.engine.compact()
+    return freed
+
+
+def evict(store: Store, max_bytes: int, keep: str | None = None) -> list[Header]:
+    """Remove artifacts, least recently used first, until the others take ``max_bytes`` at most.
+
+    What a pinned name points at stays. Prompts and probes stay until ``collect``.
+
+    Args:
+        store: open for writing.
+        max_bytes: of all artifacts together, as files have them.
+        keep: id of an artifact that is neither to go nor to be counted.
+
+    Returns:
+        headers of what went.
+
+    Raises:
+        StoreUnavailable: what has to stay is larger than that; nothing was removed.
+    """
+    headers = [header for header in store.headers() if header.id != keep]
+    safe = {name.artifact for name in store.names.all() if name.pinned}
+    total = sum(header.size_bytes for header in headers)
+    gone: list[Header] = []
+    for header in _oldest_first(store, [h for h in headers if h.id not in safe]):
+        if total <= max_bytes:
+            break
+        gone.append(header)
+        total -= header.size_bytes
+    if total > max_bytes:
+        raise StoreUnavailable(
+            f"artifacts that are pinned or being stored take {total} bytes, more than the limit "
+            f"of {max_bytes}; nothing was removed. Raise the limit, or unpin a name."
+        )
+    for header in gone:
+        store.records.write(store.removal(header.id))
+    return gone
+
+
+def make_room(store: Store, max_bytes: int, coming: Header) -> list[Header]:
+    """Evict until an artifact fits in as well; see ``evict``."""
+    if coming.size_bytes > max_bytes:
+        raise StoreUnavailable(
+            f"the artifact takes {coming.size_bytes} bytes, more than the store's limit of "
+            f"{max_bytes}; it was not stored. Raise [store] max_bytes."
+        )
+    return evict(store, max_bytes - coming.size_bytes, coming.id)
+
+
+def _oldest_first(store: Store, headers: list[Header]) -> Iterator[Header]:
+    last = store.last_uses()
+
+    def used(header: Header) -> float:
+        return max(last.get(header.id, 0), datetime.fromisoformat(header.created).timestamp())
+
+    yield from sorted(headers, key=used)

@@ -95,7 +95,7 @@ def _already(near: Hit) -> str:
     """What is told of a prompt that says nearly the same."""
     header = near.headers[0]
     return (
-        f"a near-duplicate of this prompt is already compiled: {near.cosine:.2f}, "
+        f"a near-duplicate of this prompt is already compiled: {near.cosine:.3f}, "
         f"artifact {header.id} ({header.target})"
     )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from pcompiler import pipeline
+from pcompiler import nearest, pipeline
 from pcompiler.closing import Closing
 from pcompiler.config import Config, ModelConfig
 from pcompiler.frontend import parse
@@ -88,6 +88,7 @@ class Compiler(Closing):
             else LanguageModel.load(settings.name, settings.device, settings.dtype)
         )
         self._work: Work | None = None
+        self._prompts: nearest.Prompts | None = None
 
     @property
     def store(self) -> Store:
@@ -98,7 +99,7 @@ class Compiler(Closing):
 
     def close(self) -> None:
         """Close the store, unless it was given open; the model goes with the object."""
-        self._work = None
+        self._work = self._prompts = None
         if self._store is not None and self._owns_store:
             self._store.close()
             self._store = None
@@ -134,7 +135,27 @@ class Compiler(Closing):
         target = target or self.config.compile.target
         if name is not None:
             full_name(name)  # refused before work starts
-        return self._named(name, pipeline.compile_prompt(work, target, self.store, gates))
+        done = pipeline.compile_prompt(work, target, self.store, gates)
+        self._remember(source)
+        return self._named(name, done)
+
+    def near_duplicate(self, source: str) -> nearest.Hit | None:
+        """Another prompt that says nearly the same and is compiled for this model, if one is.
+
+        Costs milliseconds. None as well where no vectors are at hand: see ``nearest``.
+        """
+        prompts = self._known_prompts()
+        return prompts.near_duplicate(source, asdict(self.model.card)) if prompts else None
+
+    def _known_prompts(self) -> nearest.Prompts | None:
+        if self._prompts is None:
+            self._prompts = nearest.of_static(self.store)
+        return self._prompts
+
+    def _remember(self, source: str) -> None:
+        """Let later compiles find this prompt near theirs."""
+        if prompts := self._known_prompts():
+            prompts.add(source)
 
     def search(
         self,
@@ -167,6 +188,7 @@ class Compiler(Closing):
         if name is not None:
             full_name(name)
         found = search(work, self.store, gates, target)
+        self._remember(source)
         return replace(found, compiled=self._named(name, found.compiled))
 
     def _named(self, name: str | None, done: Compiled) -> Compiled:

@@ -190,6 +190,25 @@ class StoreConfig:
 
 
 @dataclass(frozen=True)
+class EmbedConfig:
+    """What makes vectors of texts. A server's key is in the environment only, never in a file."""
+
+    provider: str = "static"  # static, encoder or remote
+    model: str = ""  # encoder: minilm, a folder or hub id; remote: the server's name for it
+    precision: str = "auto"  # encoder: auto, float32, bfloat16, float16, int8
+    batch: int = 32  # encoder: texts side by side; remote: texts a request
+    base_url: str = ""  # remote: http(s)://host/v1
+    timeout_s: float = 30.0  # remote: of one request
+    retries: int = 3  # remote: after 429 and 503
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.batch <= 2048, "batch", self.batch, "an integer from 1 to 2,048")
+        t, r = self.timeout_s, self.retries
+        _require(0 < t <= 3600, "timeout_s", t, "above 0 and at most 3,600 seconds")
+        _require(0 <= r <= 100, "retries", r, "from 0 to 100")
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings; in TOML the fields are sections: [model], [compile], [targets] and so on."""
 
@@ -198,6 +217,7 @@ class Config:
     targets: TargetConfig = field(default_factory=TargetConfig)
     probes: ProbeConfig = field(default_factory=ProbeConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
 
     @classmethod
     def load(cls, path: str | Path) -> Config:

@@ -25,6 +25,11 @@ class Device:
     dtype: torch.dtype
     reason: str
 
+    @property
+    def is_host(self) -> bool:
+        """Whether tensors are in main memory, where many small operations cost no launches."""
+        return self.handle.type == "cpu"
+
     def synchronize(self) -> None:
         """Wait until all queued work on the device is done; free on the CPU."""
         if self.handle.type == "cuda":

@@ -10,6 +10,8 @@ PcompilerError
 │   ├── NotFoundError        an artifact that is not in the store
 │   ├── StoreUnavailable     a store that is locked, read-only or full
 │   ├── MismatchError        an artifact of another model, tokenizer or newer format
+│   ├── VectorError          embeddings of another dimension or encoder, or not finite
+│   ├── RemoteError          a server for embeddings that does not answer as it should
 │   └── SolveError           a linear system that has no finite, unique solution
 ├── GateMissed           exit 1: the artifact is less faithful than was asked for
 └── DamageError          exit 3: bytes that are not what was written
@@ -63,6 +65,14 @@ class StoreUnavailable(UserError):  # noqa: N818 - a state, like BlockingIOError
 
 class MismatchError(UserError):
     """An artifact made for another model or tokenizer, or by a newer pcompiler."""
+
+
+class VectorError(UserError):
+    """Embeddings of another dimension or encoder, or with a NaN."""
+
+
+class RemoteError(UserError):
+    """A server that was asked for embeddings does not answer, refuses, or answers nonsense."""
 
 
 class SolveError(UserError):

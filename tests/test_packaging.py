@@ -32,6 +32,7 @@ LAYERS = (
     ("self_study",),
     ("dynamics",),
     ("store",),
+    ("nearest",),
     ("targets",),
     ("fidelity",),
     ("latency",),

@@ -29,6 +29,11 @@ COMPRESSION_QUALITY = {
 }  # fmt: skip
 BLEU, COSINE, PERPLEXITY_LOSS = 0.94, 0.97, 0.03  # of a shortened text, against its original
 
+# Embeddings: seconds of a batch of 100, texts a second, share of texts found in the cache.
+EMBEDDING_BATCH_S = {"large": 45e-3, "small": 25e-3, "legacy": 35e-3}
+EMBEDDING_PER_S = {"large": 2_200, "small": 4_000, "legacy": 2_800}
+EMBEDDING_HITS = {"large": 0.85, "small": 0.82, "legacy": 0.80}
+
 # Storage of records of 1 KB: seconds of one operation, and the share saved on disk.
 PUT_S, BATCH_S, GET_S, RANGE_S = 0.05e-3, 0.3e-3, 0.02e-3, 1.2e-3  # batch and range: of 100
 PUTS_PER_S, BATCHED_PER_S, GETS_PER_S, RANGED_PER_S = 20_000, 50_000, 50_000, 5_000
@@ -36,6 +41,8 @@ STORAGE_SAVED = 0.75
 STORAGE_MEAN_S = 0.5e-3  # of any operation
 
 # Goals.
+STATIC_PER_S_GOAL = 10_000  # short texts
+CACHED_PER_S_GOAL = 4_000  # of the workload
 CONVERGENCE_GOAL_S = 50e-3
 UPDATES_PER_S_GOAL = 10_000
 ACCURACY_GOAL = 0.99999

@@ -1,10 +1,11 @@
-"""The arguments of ``pcompiler compile`` that set a target; argparse only, nothing heavy."""
+"""Arguments of ``compile`` that set a target, and of ``store search``; nothing heavy."""
 
 from __future__ import annotations
 
 import argparse
 
-from pcompiler.config import DUPLICATES, RANKINGS, TargetConfig
+from pcompiler.config import DUPLICATES, RANKINGS, Config, TargetConfig
+from pcompiler.embed import PROVIDERS
 from pcompiler.passes.protect import CLASSES
 
 
@@ -61,3 +62,11 @@ def shortening(g: argparse._ArgumentGroup) -> None:
         choices=DUPLICATES,
         help="repetitions that go, or go first (default: exact; with a rate also near ones)",
     )
+
+
+def search(c: argparse.ArgumentParser) -> None:
+    """What to look for among the stored prompts."""
+    c.add_argument("text", help="what to look for: a few words, or a whole prompt")
+    c.add_argument("--limit", type=int, default=10, help="prompts at most (default %(default)s)")
+    default = Config().embed.provider
+    c.add_argument("--provider", choices=list(PROVIDERS), help=f"of vectors (default {default})")

@@ -21,6 +21,7 @@ from pcompiler.table import seconds
 
 if TYPE_CHECKING:
     from pcompiler.compiler import Compiler
+    from pcompiler.nearest import Hit
     from pcompiler.search import Trial
 
 
@@ -42,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
     with Store(config.store.folder, settings=config.store) as store:
         compiler = Compiler(store=store, config=config)
+        near = compiler.near_duplicate(source)
+        if near and not args.json:
+            print(f"{_already(near)}\n", file=sys.stderr)
         trials: list[Trial] = []
         if searches:
             target = config.compile.target
@@ -67,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
         tried = {"trials": [{**vars(t), "fidelity": vars(t.fidelity)} for t in trials]}
         shown = {"diff": [[p.sign, p.text] for p in parts]} if args.diff else {}
         summary = {**output.summary(done.header), **(tried if searches else {}), **shown}
+        summary["near_duplicate"] = near and {
+            "artifact": near.headers[0].id,
+            "cosine": near.cosine,
+        }
         output.json_line({**summary, "cached": done.cached, "elapsed_s": done.elapsed_s})
         return 0
     if args.diff:
@@ -81,6 +89,15 @@ def run(args: argparse.Namespace) -> int:
     print(output.report(done.header))
     print(f'\ntry it: pcompiler run {args.name or done.id[:8]} "your question" --compare')
     return 0
+
+
+def _already(near: Hit) -> str:
+    """What is told of a prompt that says nearly the same."""
+    header = near.headers[0]
+    return (
+        f"a near-duplicate of this prompt is already compiled: {near.cosine:.3f}, "
+        f"artifact {header.id} ({header.target})"
+    )
 
 
 def _searches(config: Config) -> bool:

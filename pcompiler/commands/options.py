@@ -21,6 +21,7 @@ _FIELDS = {
     "compile": {name: name for name in ("target", "seed", "min_agreement", "max_kl")},
     "targets": {f.name: f.name for f in dataclasses.fields(TargetConfig)},
     "store": {"store": "path", "size": "dictionary_bytes", "max_bytes": "max_bytes"},
+    "embed": {"provider": "provider"},
 }
 
 

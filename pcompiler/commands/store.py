@@ -50,6 +50,13 @@ def show(args: argparse.Namespace) -> int:
     return 0
 
 
+def search(args: argparse.Namespace) -> int:
+    """The prompts nearest in meaning to a text."""
+    from pcompiler.commands.search_prompts import run
+
+    return run(args)
+
+
 def delete(args: argparse.Namespace) -> int:
     """Remove one artifact."""
     config = options.config(args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from pcompiler.commands import arguments
 from pcompiler.commands.parsers import command, common
 from pcompiler.config import Config
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def add(commands: Actions) -> None:
     """``store`` and all of its actions."""
-    store = commands.add_parser("store", help="list, name, check or back up what is stored")
+    store = commands.add_parser("store", help="list, search, name, check or back up what is stored")
     actions = store.add_subparsers(required=True, metavar="ACTION")
     _look(actions)
     _names(actions)
@@ -41,6 +42,8 @@ def _look(actions: Actions) -> None:
     c.add_argument("artifact", help=one)
     c.add_argument("--prompt", action="store_true", help="print the prompt it came from")
     c.add_argument("--text", action="store_true", help="print a text artifact's text")
+    example = 'search "opening hours" --limit 3'
+    arguments.search(_simple(actions, "search", "find prompts by meaning", example, "store"))
     c = _simple(actions, "delete", "delete an artifact", "delete 3f9a1c", "store")
     c.add_argument("artifact", help=one)
     c = _simple(

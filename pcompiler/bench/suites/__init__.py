@@ -10,7 +10,13 @@ from pcompiler.registry import load
 if TYPE_CHECKING:
     from pcompiler.bench.harness import Figure, Setting
 
-SUITES = ("compilation", "compression_performance", "storage_performance", "weight_dynamics")
+SUITES = (
+    "compilation",
+    "compression_performance",
+    "embedding_generation",
+    "storage_performance",
+    "weight_dynamics",
+)
 
 
 def get(name: str) -> Callable[[Setting], list[Figure]]:

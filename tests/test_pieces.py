@@ -65,7 +65,7 @@ def test_spans_are_joined_within_their_segments_only(found: list[list[tuple[int,
     offsets = np.arange(len(found) + 1) * 40
     given_ = [[(a, a + size) for a, size in spans] for spans in found]
     apart = seams.placed([protect._joined(spans) for spans in given_], offsets, 2)
-    joined = protect.joined(seams.placed(given_, offsets, 2), offsets)
+    joined = seams.joined(seams.placed(given_, offsets, 2), offsets)
 
     def inside(spans: np.ndarray) -> set[int]:
         return {point for a, b in spans.tolist() for point in range(a + 1, b)}

@@ -10,8 +10,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from pcompiler.errors import ConfigError
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 
@@ -159,16 +157,6 @@ def _is_yaml(text: str) -> bool:
         return False
     keys = sum(":" in line for line in lines)
     return 2 * keys >= len(lines) and all(_YAML_LINE.match(line) for line in lines)
-
-
-def joined(spans: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """(k, 2) spans that overlap or touch made one, but where one begins with its segment."""
-    spans = spans[np.argsort(spans[:, 0], kind="stable")]
-    reach = np.maximum.accumulate(spans[:, 1])
-    first = np.isin(spans[:, 0], offsets)
-    first[1:] |= spans[1:, 0] > reach[:-1]
-    first[:1] = True
-    return np.column_stack([spans[first, 0], reach[np.roll(first, -1)]])
 
 
 def _joined(spans: list[Span]) -> list[Span]:

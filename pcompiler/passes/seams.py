@@ -134,3 +134,13 @@ def word_ends(segment: Segment) -> np.ndarray:
     if found is None or max(map(len, found), default=0) > MAX_PIECE:
         found = _PIECE.findall(text)
     return np.cumsum(list(map(len, found)), dtype=np.int64)
+
+
+def joined(spans: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(k, 2) spans that overlap or touch made one, but where one begins with its segment."""
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(spans[:, 1])
+    first = np.isin(spans[:, 0], offsets)
+    first[1:] |= spans[1:, 0] > reach[:-1]
+    first[:1] = True
+    return np.column_stack([spans[first, 0], reach[np.roll(first, -1)]])

@@ -162,7 +162,7 @@ class Shortener:
         """(k, 2) what stays, from the prompt's beginning."""
         if classes not in self._stays:
             found = np.concatenate([self._placed[name] for name in ("", *classes)])
-            self._stays[classes] = protect.joined(found, self._seams.offsets)
+            self._stays[classes] = seams.joined(found, self._seams.offsets)
         return self._stays[classes]
 
     @cached_property

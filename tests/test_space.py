@@ -12,6 +12,7 @@ from test_artifact import make
 from test_store import PROBES
 
 from pcompiler.config import StoreConfig
+from pcompiler.embed.cache import CONTENT_BYTES, PREFIX_BYTES
 from pcompiler.errors import StoreUnavailable
 from pcompiler.store import uses
 from pcompiler.store.artifact import Artifact
@@ -127,3 +128,20 @@ def test_the_commands_evict_and_collect(cli: Cli, tmp_path: Path) -> None:
     assert cli("run", "ten", "Hi", "--max-tokens", 3)[0] == 2
     code, out, _ = cli("store", "gc", "--json")
     assert (code, json.loads(out)["prompts"]) == (0, 0)  # evict has collected them
+
+
+def test_vectors_of_texts_that_are_not_here_go_and_damaged_ones_are_not_there(
+    store: Store,
+) -> None:
+    made = put(store, 1)
+    mine = b"encoder1" + bytes.fromhex(made.header.prompt_hash)
+    other = b"encoder1" + bytes.fromhex(content_hash("no prompt"))
+    store.add_vectors({mine: b"vector", other: b"vector"})
+    assert len(mine) == PREFIX_BYTES + CONTENT_BYTES
+    assert store.gc().embeddings == 1
+    assert store.vectors([mine, other]) == [b"vector", None]
+    store.records.engine.write([("embeddings", mine, b"junk"), ("embeddings", other, b"junk")])
+    assert store.vectors([mine, other]) == [None, None]
+    assert list(store.all_vectors(b"encoder")) == []
+    store.add_vectors({mine: b"again"})
+    assert store.vectors([mine]) == [b"again"]

@@ -87,8 +87,8 @@ def gc(args: argparse.Namespace) -> int:
         output.json_line({"store": str(config.store.folder), **asdict(freed)})
     else:
         print(
-            f"removed {freed.prompts} prompts, {freed.probes} probe lists and {freed.tensors} "
-            f"tensors that no artifact needs: {nbytes(freed.record_bytes)}"
+            f"removed {freed.prompts} prompts, {freed.probes} probe lists, {freed.tensors} tensors "
+            f"and {freed.embeddings} vectors that no artifact needs: {nbytes(freed.record_bytes)}"
         )
     return 0
 

@@ -233,16 +233,30 @@ class Store(Closing):
             return self._texts.add(dictionary)
 
     def vectors(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Embeddings by key; None where there is none."""
-        return self.records.get_many("embeddings", keys)
+        """Embeddings by key; None where there is none, or a damaged one: they can be made again."""
+        try:
+            return self.records.get_many("embeddings", keys)
+        except DamageError:
+            return [self._vector(key) for key in keys]
+
+    def _vector(self, key: bytes) -> bytes | None:
+        try:
+            return self.records.get("embeddings", key)
+        except DamageError:
+            return None
 
     def add_vectors(self, records: Mapping[bytes, bytes]) -> None:
         """Store embeddings by key, all or nothing."""
         self.records.write(("embeddings", key, value) for key, value in records.items())
 
     def all_vectors(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """Embeddings whose keys begin so."""
-        return self.records.scan("embeddings", prefix)
+        """Embeddings whose keys begin so; damaged ones are left out."""
+        for key, _ in self.records.engine.scan("embeddings", prefix):
+            if not key.startswith(prefix):
+                return
+            value = self._vector(key)
+            if value is not None:
+                yield key, value
 
     def gc(self) -> space.Freed:
         """Remove what no artifact needs; see ``space.collect``."""

@@ -15,6 +15,7 @@ from pcompiler.store.engine import Change
 if TYPE_CHECKING:
     from pcompiler.store.db import Store
 
+VECTOR_PREFIX_BYTES = 8  # of what made a vector; then its text's content hash
 _BATCH = 1_000
 
 
@@ -25,20 +26,25 @@ class Freed:
     tensors: int = 0
     prompts: int = 0
     probes: int = 0
+    embeddings: int = 0
     record_bytes: int = 0
 
 
 def collect(store: Store) -> Freed:
-    """Remove tensors, prompts and probes that belong to no artifact; the files shrink with it."""
+    """Remove tensors, prompts and probes that belong to no artifact, and vectors of other texts.
+
+    The files shrink with it. Vectors are of texts that may be embedded again (see ``embed.cache``
+    for their keys); those of the prompts that are here stay.
+    """
     needed: dict[str, set[str]] = {"tensors": set(), "prompts": set(), "probes": set()}
     for header in store.headers():
         needed["tensors"].add(header.id)
         needed["prompts"].add(header.prompt_hash)
         needed["probes"] |= {header.probes_hash, str(header.fit.get("probes_hash"))}
     freed, changes = Freed(), list[Change]()
-    for family, keys in needed.items():
-        for key, value in store.records.scan(family):
-            if key.decode(errors="replace") not in keys:
+    for family in (*needed, "embeddings"):
+        for key, value in store.records.engine.scan(family):
+            if not _is_needed(family, key, needed):
                 changes.append((family, key, None))
                 freed = dataclasses.replace(
                     freed,
@@ -49,6 +55,12 @@ def collect(store: Store) -> Freed:
         store.records.write(changes[start : start + _BATCH])
     store.records.engine.compact()
     return freed
+
+
+def _is_needed(family: str, key: bytes, needed: dict[str, set[str]]) -> bool:
+    if family == "embeddings":
+        return key[VECTOR_PREFIX_BYTES:].hex() in needed["prompts"]
+    return key.decode(errors="replace") in needed[family]
 
 
 def evict(store: Store, max_bytes: int, keep: str | None = None) -> list[Header]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 from pcompiler.commands import options, output
 from pcompiler.errors import InputError
 from pcompiler.store.artifact import Artifact
-from pcompiler.store.db import Store
+from pcompiler.store.db import Store, holds_store
 from pcompiler.table import nbytes, render
 
 
@@ -77,11 +78,14 @@ def stats(args: argparse.Namespace) -> int:
     counts = Counter(h.target for h in headers)
     on_disk = sum(f.stat().st_size for f in folder.glob("*") if f.is_file())
     in_artifacts = sum(h.size_bytes for h in headers)
+    names, aside = _besides(folder)
     stats = {
         "store": str(folder),
         "artifacts": len(headers),
         "by_target": dict(counts),
         "prompts": len({h.prompt_hash for h in headers}),
+        "names": names,
+        "quarantined": aside,
         "artifact_bytes": in_artifacts,
         "disk_bytes": on_disk,
     }
@@ -91,7 +95,17 @@ def stats(args: argparse.Namespace) -> int:
         split = ", ".join(f"{n} {t}" for t, n in sorted(counts.items())) or "none"
         print(f"{folder}: {len(headers)} artifacts ({split}) of {stats['prompts']} prompts")
         print(f"{nbytes(in_artifacts)} in artifacts, {nbytes(on_disk)} on disk")
+        print(f"{names} names, {aside} damaged records set aside")
     return 0
+
+
+def _besides(folder: Path) -> tuple[int, int]:
+    """Names, and damaged records that were set aside."""
+    if not holds_store(folder):
+        return 0, 0
+    with Store(folder, "read") as store:
+        scan = store.records.engine.scan
+        return sum(1 for _ in scan("names")), sum(1 for _ in scan("quarantine"))
 
 
 def _text_of(artifact: Artifact) -> str:

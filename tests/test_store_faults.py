@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gc
 import itertools
 import random
@@ -162,3 +164,16 @@ def test_an_open_store_lives_through_a_full_disk(small_disk: Path) -> None:
     assert check(folder, StoreConfig()).damage == []
     with Store(folder) as store:
         assert [int(h.id, 16) for h in store.headers()] == list(range(len(acknowledged) + 50))
+
+
+def test_a_disk_without_locks_on_folders_has_those_of_rocksdb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with Store(tmp_path / "s") as store:
+        store.put(artifact(1), PROMPT, PROBES)
+        with pytest.raises(StoreUnavailable, match="another process"):
+            Store(tmp_path / "s")

@@ -23,8 +23,8 @@ HOLDER = "HOLDER"  # names the writer; RocksDB leaves files alone that it does n
 class Lock:
     """The right to write to a folder, from here until ``release`` or the end of the process.
 
-    RocksDB's own lock is a file: delete it, and two writers damage each other's work. Where the
-    system has no locks on folders (Windows), that one is all there is.
+    RocksDB's own lock is a file: delete it, and two writers damage each other's work. Where there
+    are no locks on folders (Windows, some network disks), that one is all there is.
 
     Args:
         folder: an existing folder.
@@ -40,12 +40,14 @@ class Lock:
             self._handle = os.open(folder, os.O_RDONLY)
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 os.close(self._handle)
                 raise StoreUnavailable(
                     f"another process is writing to the store {folder}: {holder(folder)}. "
                     "Wait for it, or use another --store."
                 ) from None
+            except OSError:  # a file system without such locks: RocksDB's has to do
+                pass
         with suppress(OSError):  # a courtesy, which a full disk does not allow
             (folder / HOLDER).write_text(json.dumps(_me()), encoding="utf-8")
 

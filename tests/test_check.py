@@ -99,6 +99,21 @@ def test_what_contradicts_itself_is_damage_though_its_checksum_matches(
     assert check(copy, SMALL).damage == []
 
 
+def test_vectors_have_keys_that_are_no_text_and_their_damage_is_set_aside(copy: Path) -> None:
+    key, other = bytes(range(200, 224)), b"\xff" * 24
+    with Store(copy, settings=SMALL) as store:
+        store.add_vectors({key: b"vector", other: b"vector"})
+    assert check(copy, SMALL).damage == []
+    with Store(copy, settings=SMALL) as store:
+        store.records.engine.write([("embeddings", key, b"junk")])
+    (damage,) = check(copy, SMALL).damage
+    assert (damage.where, damage.key, damage.raw) == ("embeddings", key.hex(), key)
+    assert check(copy, SMALL).damage == []
+    with Store(copy, "read", SMALL) as store:
+        assert store.vectors([key, other]) == [None, b"vector"]
+        assert dict(store.records.engine.scan("quarantine"))[b"embeddings/" + key] == b"junk"
+
+
 def test_a_name_whose_artifact_is_lost_points_at_nothing(copy: Path) -> None:
     lost = artifact(7).header.id.encode()
     with Store(copy, settings=SMALL) as store:

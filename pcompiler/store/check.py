@@ -64,7 +64,7 @@ def check(folder: Path, settings: StoreConfig, mend: bool = True) -> Report:
     try:
         unreadable = _check(folder, settings, access, report)
     except DamageError as e:
-        report.damage.append(Damage("files", "", str(e)))
+        report.damage.append(Damage("files", b"", str(e)))
         unreadable = True
     except StoreUnavailable as e:
         if not mend or "another process" not in str(e):
@@ -112,10 +112,12 @@ class _Examination:
                         continue
                     key, record = found
                     try:
-                        self._read(family, key.decode(), unseal(key, record))
+                        value = unseal(key, record)
+                        if family != "embeddings":  # the keys of the others are text
+                            self._read(family, key.decode(), value)
                         self._report.records += 1
                     except (DamageError, UnicodeDecodeError) as e:
-                        yield Damage(family, key.decode(errors="replace"), str(e), record)
+                        yield Damage(family, key, str(e), record)
         yield from self._apart()
 
     def _read(self, family: str, key: str, value: bytes) -> None:
@@ -147,15 +149,15 @@ class _Examination:
         get = self._store.records.engine.get
         for key in sorted(self._headers.keys() - self._bodies):
             record = get("artifacts", key.encode())
-            yield Damage("artifacts", key, "its tensors are missing.", record)
+            yield Damage("artifacts", key.encode(), "its tensors are missing.", record)
         for key in sorted(self._bodies - self._headers.keys()):
             record = get("tensors", key.encode())
-            yield Damage("tensors", key, "their header is missing.", record)
+            yield Damage("tensors", key.encode(), "their header is missing.", record)
         usable = self._headers.keys() & self._bodies
         for name in self._names():
             if name.artifact is not None and name.artifact not in usable:
                 what = f"artifact {name.artifact}, which it points at, is missing."
-                yield Damage("names", name.name, what)
+                yield Damage("names", name.name.encode(), what)
         missing = self._needs.keys() - self._texts
         self._report.incomplete = sorted({self._needs[text] for text in missing})
 
@@ -170,7 +172,7 @@ class _Examination:
 
 def _set_aside(store: Store, found: list[Damage]) -> None:
     for damage in found:
-        key = damage.key.encode()
+        key = damage.raw
         if damage.record is not None:
             moved: list[Change] = [
                 (QUARANTINE, quarantine_key(damage.where, key), damage.record),
@@ -178,4 +180,4 @@ def _set_aside(store: Store, found: list[Damage]) -> None:
             ]
             store.records.engine.write(moved)
         elif damage.where == "names":
-            store.records.write(store.names.pointed({damage.key: None}))
+            store.records.write(store.names.pointed({key.decode(): None}))

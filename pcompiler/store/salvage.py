@@ -31,15 +31,21 @@ class Damage:
 
     Attributes:
         where: a family, or "files".
-        key: of the record, or of the last whole one before an unreadable stretch.
+        raw: key of the record, or of the last whole one before an unreadable stretch.
         what: in words.
         record: its bytes, where there are any to be set aside.
     """
 
     where: str
-    key: str
+    raw: bytes
     what: str
     record: bytes | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> str:
+        """The key for people: as text where it is one."""
+        text = self.raw.decode(errors="replace")
+        return text if text.isprintable() and "\ufffd" not in text else self.raw.hex()
 
 
 Found = tuple[bytes, bytes] | Damage
@@ -62,7 +68,7 @@ def read_around(engine: Engine, family: str) -> Iterator[Found]:
             upto = None
         except DamageError as e:
             what = f"records behind this key cannot be read: {e}"
-            yield Damage(family, start[:-1].decode(errors="replace"), what)
+            yield Damage(family, start[:-1], what)
             upto = _behind(engine, family, start)
 
 
@@ -128,7 +134,7 @@ def _checked(
     except DamageError as e:
         if not marked:  # of before there were checksums
             return family, key, seal(key, record)
-        damaged(Damage(family, key.decode(errors="replace"), str(e), record))
+        damaged(Damage(family, key, str(e), record))
         return QUARANTINE, quarantine_key(family, key), record
     return family, key, record
 
@@ -171,7 +177,7 @@ def _open_somehow(
     try:
         return Engine(folder, FAMILIES, "read", settings)
     except (DamageError, StoreUnavailable) as e:
-        damaged(Damage("files", "", str(e)))
+        damaged(Damage("files", b"", str(e)))
         return _repaired(folder, draft, settings)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -193,24 +193,30 @@ class Engine(Closing):
         with translating(self.path):
             cursor.status()  # a scan over damaged files just ends; only this says so
 
-    def write(self, changes: Iterable[Change]) -> None:
-        """All of the changes, or none."""
+    def write(
+        self, changes: Iterable[Change], seal: Callable[[bytes, bytes], bytes] | None = None
+    ) -> None:
+        """All of the changes, or none.
+
+        Args:
+            changes: in the order in which they are to be made.
+            seal: makes records of keys and values; without it, values are records already.
+        """
         batch = rocks.WriteBatch(raw_mode=True)
-        columns: dict[str, Any] = {}
+        put, last, column = batch.put, "", None
         try:
             for family, key, value in changes:
-                column = columns.get(family)
-                if column is None:
-                    column = columns[family] = self._db.get_column_family_handle(family)
+                if family != last:
+                    last, column = family, self._db.get_column_family_handle(family)
                 if value is None:
                     batch.delete(key, column)
                 else:
-                    batch.put(key, value, column)
+                    put(key, value if seal is None else seal(key, value), column)
             self._db.write(batch, self._write_options)
         except Exception as e:
             raise self.failed(e) from e
         finally:
-            columns.clear()  # an error that someone keeps must not keep RocksDB open
+            column = None  # an error that someone keeps must not keep RocksDB open
 
     def catch_up(self) -> None:
         """Of a follower: see what the writer has written since."""

@@ -128,10 +128,9 @@ class Records(Closing):
         Raises:
             StoreUnavailable: the disk is full or not writable; the store is as it was.
         """
-        sealed = [(f, key, None if v is None else seal(key, v)) for f, key, v in changes]
         if self.engine.stuck:
             self._reopen()
-        self.engine.write(sealed)
+        self.engine.write(changes, seal)
 
     def _reopen(self) -> None:
         """After a write that failed, a full disk say, RocksDB refuses all others."""

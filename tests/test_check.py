@@ -139,7 +139,7 @@ def test_a_flipped_bit_in_a_table_costs_no_more_than_its_block(copy: Path) -> No
     tables = sorted(copy.glob("*.sst"))
     rng, original = random.Random(0), copy.with_name("original")
     copy.rename(original)
-    left = []
+    left, noticed = [], 0
     for _ in range(25):
         shutil.copytree(original, copy)
         (table,) = rng.choices(tables, [table.stat().st_size for table in tables])
@@ -157,10 +157,11 @@ def test_a_flipped_bit_in_a_table_costs_no_more_than_its_block(copy: Path) -> No
         if report.kept:
             assert len(list(report.kept.glob("*.sst"))) == len(tables)
         left.append(len(found))
+        noticed += bool(report.damage)
         for folder in copy.parent.glob("s*"):
             shutil.rmtree(folder)
     assert sorted(left)[len(left) // 2] >= COUNT - 12  # what shares a block with the damage goes
-    assert min(left) < COUNT
+    assert noticed > 12  # the others are in what no one reads
 
 
 @pytest.mark.parametrize("name", ["MANIFEST-*", "CURRENT", "OPTIONS-*"])

@@ -22,13 +22,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from xxhash import xxh3_64_digest, xxh3_64_intdigest
+
 from pcompiler.closing import Closing
 from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError
 from pcompiler.store.engine import Access, Change, Engine
 from pcompiler.store.format import META, bring_up_to_date
 from pcompiler.store.rocksdb import translated
-from pcompiler.store.seal import seal, unseal
+from pcompiler.store.seal import SEAL_BYTES, seal, unseal
 
 SEALED = (
     *("artifacts", "tensors", "prompts", "probes", "dictionaries"),
@@ -78,6 +80,10 @@ class Records(Closing):
             record = gets[family](key)
             if record is None:
                 return None
+            # ``unseal``, written out: the call would be 2 % of a get.
+            value: bytes = record[:-SEAL_BYTES]
+            if xxh3_64_digest(value, xxh3_64_intdigest(key)) == record[-SEAL_BYTES:]:
+                return value
             return unseal(key, record)
         except DamageError as e:
             raise self._damage(family, key, e) from None

@@ -28,7 +28,7 @@ DUPLICATES = ("auto", "exact", "near", "meaning")
 
 DURABILITIES = ("process", "power")
 STORE_RANGES = {
-    "cache_mb": (1, 2**20),
+    "cache_mb": (0, 2**20),
     "write_buffer_mb": (1, 2**12),
     "block_kb": (1, 2**12),
     "bloom_bits": (0, 32),
@@ -157,7 +157,7 @@ class StoreConfig:
     dictionary_bytes: int = 112_640  # of what prompts and probes have in common, at most
     durability: str = "process"  # a write survives a killed process; power: a power cut as well
     max_bytes: int | None = None  # of all artifacts; the least recently used make room
-    cache_mb: int = 256  # of blocks read before; a handful of exact caches stay hot
+    cache_mb: int = 256  # of blocks read before, for all stores of a process; 0: none
     write_buffer_mb: int = 64  # of each family, before it is written to a table
     block_kb: int = 16  # what is read and compressed at once
     bloom_bits: int = 10  # a key, to pass over tables that do not have it; 0: none

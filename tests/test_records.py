@@ -165,7 +165,7 @@ def test_both_kinds_of_durability_keep_what_was_written(tmp_path: Path, durabili
     [
         {"durability": "hope"},
         {"max_bytes": 0},
-        {"cache_mb": 0},
+        {"cache_mb": -1},
         {"block_kb": 2**20},
         {"bottom_level": 23},
         {"bloom_bits": -1},

@@ -10,6 +10,7 @@ from pcompiler.errors import DamageError, StoreUnavailable
 from pcompiler.store.engine import holds_store
 from pcompiler.store.lock import Lock
 from pcompiler.store.records import Records
+from pcompiler.store.rocksdb import uncached
 from pcompiler.store.salvage import Damage, copy, put_in_place
 
 
@@ -33,7 +34,7 @@ def backup(source: Path, target: Path, settings: StoreConfig) -> int:
     draft = target.with_name(f".{target.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        with Records(source, "read", settings) as records:
+        with Records(source, "read", uncached(settings)) as records:
             target.parent.mkdir(parents=True, exist_ok=True)
             with Records(draft, "write", settings) as copied:
                 count = copy(records.engine, copied.engine, _refuse)

@@ -16,6 +16,7 @@ from pcompiler.store.db import Store
 from pcompiler.store.engine import Access, Change
 from pcompiler.store.names import Name
 from pcompiler.store.records import QUARANTINE, SEALED
+from pcompiler.store.rocksdb import uncached
 from pcompiler.store.salvage import Damage, quarantine_key, read_around, rebuild
 from pcompiler.store.seal import unseal
 from pcompiler.store.texts import CURRENT, TEXTS
@@ -57,14 +58,14 @@ def check(folder: Path, settings: StoreConfig, mend: bool = True) -> Report:
         StoreUnavailable: there is no store.
         MismatchError: of a newer format.
     """
-    report = Report()
+    report, settings = Report(), uncached(settings)
     access: Access = "write" if mend else "read"
     if not folder.is_dir():
         raise StoreUnavailable(f"there is no store at {folder}; compile a prompt first.")
     try:
         unreadable = _check(folder, settings, access, report)
     except DamageError as e:
-        report.damage.append(Damage("files", b"", str(e)))
+        report.damage.append(Damage("files", b"", str(e), unreadable=True))
         unreadable = True
     except StoreUnavailable as e:
         if not mend or "another process" not in str(e):
@@ -86,7 +87,7 @@ def _check(folder: Path, settings: StoreConfig, access: Access, report: Report) 
     with Store(folder, access, settings) as store:
         found = list(_Examination(store, report).run())
         report.damage += found
-        unreadable = any(d.record is None and d.where != "names" for d in found)
+        unreadable = any(d.unreadable for d in found)
         if access == "write" and not unreadable:
             _set_aside(store, found)
     return unreadable
@@ -99,6 +100,7 @@ class _Examination:
         self._store, self._report = store, report
         self._headers: dict[str, str | None] = {}  # id → hash of its body
         self._bodies: set[str] = set()
+        self._dictionaries: dict[str, bytes] = {}
         self._texts: set[tuple[str, str]] = set()
         self._needs: dict[tuple[str, str], str] = {}  # text → artifact that came from it
 
@@ -139,8 +141,10 @@ class _Examination:
         elif family in TEXTS:
             self._store.read(family, key, value)
             self._texts.add((family, key))
-        elif family == "dictionaries" and key != CURRENT:
-            Dictionary.decode(value)
+        elif family == "dictionaries":
+            self._dictionaries[key] = value
+            if key != CURRENT:
+                Dictionary.decode(value)
         elif family == "names":
             Name.decode(key, value)
 
@@ -153,6 +157,11 @@ class _Examination:
         for key in sorted(self._bodies - self._headers.keys()):
             record = get("tensors", key.encode())
             yield Damage("tensors", key.encode(), "their header is missing.", record)
+        current = self._dictionaries.get(CURRENT)
+        if current is not None and current.decode(errors="replace") not in self._dictionaries:
+            record = get("dictionaries", CURRENT.encode())
+            what = "the dictionary that it names is missing."
+            yield Damage("dictionaries", CURRENT.encode(), what, record)
         usable = self._headers.keys() & self._bodies
         for name in self._names():
             if name.artifact is not None and name.artifact not in usable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,17 @@ def options(settings: StoreConfig, compress: bool = True) -> Any:  # noqa: ANN40
     chosen.set_keep_log_file_num(2)
     _compression(chosen, settings, compress)
     table = rocks.BlockBasedOptions()
-    table.set_block_cache(_block_cache(settings.cache_mb * 2**20))
+    if settings.cache_mb:
+        table.set_block_cache(_block_cache(settings.cache_mb * 2**20))
+    else:
+        table.disable_cache()
     table.set_block_size(settings.block_kb * 2**10)
     table.set_format_version(5)
     if settings.bloom_bits:
         table.set_bloom_filter(settings.bloom_bits, False)
-        table.set_cache_index_and_filter_blocks(True)  # within the cache's limit, as they grow
-        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        # Within the cache's limit, as they grow.
+        table.set_cache_index_and_filter_blocks(settings.cache_mb > 0)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(settings.cache_mb > 0)
     chosen.set_block_based_table_factory(table)
     return chosen
 
@@ -108,6 +113,11 @@ def _compression(chosen: Any, settings: StoreConfig, compress: bool) -> None:  #
         window, settings.bottom_level, strategy, dictionary, True
     )
     chosen.set_bottommost_zstd_max_train_bytes(TRAINED_ON * dictionary, True)
+
+
+def uncached(settings: StoreConfig) -> StoreConfig:
+    """For those who want to know what is on the disk, not what this process remembers of it."""
+    return replace(settings, cache_mb=0)
 
 
 def synced(settings: StoreConfig) -> Any:  # noqa: ANN401

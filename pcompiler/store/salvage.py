@@ -15,7 +15,7 @@ from pcompiler import progress
 from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError, StoreUnavailable
 from pcompiler.store.engine import Change, Engine
-from pcompiler.store.format import bring_up_to_date, check_readable, is_marked
+from pcompiler.store.format import META, bring_up_to_date, check_readable, is_marked
 from pcompiler.store.lock import Lock
 from pcompiler.store.records import FAMILIES, QUARANTINE, SEALED
 from pcompiler.store.rocksdb import options, translating
@@ -34,12 +34,14 @@ class Damage:
         raw: key of the record, or of the last whole one before an unreadable stretch.
         what: in words.
         record: its bytes, where there are any to be set aside.
+        unreadable: it is in the files, and more than one record.
     """
 
     where: str
     raw: bytes
     what: str
     record: bytes | None = field(default=None, repr=False)
+    unreadable: bool = False
 
     @property
     def key(self) -> str:
@@ -68,7 +70,7 @@ def read_around(engine: Engine, family: str) -> Iterator[Found]:
             upto = None
         except DamageError as e:
             what = f"records behind this key cannot be read: {e}"
-            yield Damage(family, start[:-1], what)
+            yield Damage(family, start[:-1], what, unreadable=True)
             upto = _behind(engine, family, start)
 
 
@@ -92,16 +94,20 @@ def _can_seek(engine: Engine, family: str, key: int) -> bool:
     return True
 
 
-def copy(source: Engine, target: Engine, damaged: Callable[[Damage], None]) -> int:
+def copy(
+    source: Engine, target: Engine, damaged: Callable[[Damage], None], marked: bool = True
+) -> int:
     """Copy all records whose checksums match; returns how many.
 
     Args:
-        source: of the newest format.
+        source: an open store.
         target: an empty store, open for writing.
         damaged: called with what could not be copied; may raise. A record that is there but
             not whole goes to the target's quarantine.
+        marked: the source is known to be of the newest format; of another, records without a
+            checksum are given one.
     """
-    copied, marked = 0, is_marked(source)
+    copied = 0
     with progress.bar(0, "copying the store", "record") as shown:
         for family in (*SEALED, QUARANTINE):
             changes, size = list[Change](), 0
@@ -160,15 +166,25 @@ def rebuild(folder: Path, settings: StoreConfig, damaged: Callable[[Damage], Non
         for leftover in (draft, mended):
             shutil.rmtree(leftover, ignore_errors=True)
         with _open_somehow(folder, draft, settings, damaged) as source:
-            check_readable(source)
+            marked = _is_marked(source, damaged)
             with Engine(mended, FAMILIES, "write", settings) as target:
                 bring_up_to_date(target)
-                copy(source, target, damaged)
+                copy(source, target, damaged, marked)
         return put_in_place(folder, mended) or folder
     finally:
         lock.release()
         for leftover in (draft, mended):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_marked(source: Engine, damaged: Callable[[Damage], None]) -> bool:
+    """Whether it says that it is of the newest format. Raises MismatchError: of a newer one."""
+    try:
+        check_readable(source)
+        return is_marked(source)
+    except DamageError as e:
+        damaged(Damage(META, b"format", str(e), unreadable=True))
+        return False
 
 
 def _open_somehow(
@@ -177,7 +193,7 @@ def _open_somehow(
     try:
         return Engine(folder, FAMILIES, "read", settings)
     except (DamageError, StoreUnavailable) as e:
-        damaged(Damage("files", b"", str(e)))
+        damaged(Damage("files", b"", str(e), unreadable=True))
         return _repaired(folder, draft, settings)
 
 

@@ -20,7 +20,6 @@ from pcompiler.store.check import check
 from pcompiler.store.db import Store
 from pcompiler.store.records import SEALED
 
-
 __all__ = ["copy", "good"]  # fixtures
 
 

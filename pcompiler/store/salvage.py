@@ -21,7 +21,7 @@ from pcompiler.store.records import FAMILIES, QUARANTINE, SEALED
 from pcompiler.store.rocksdb import options, translating
 from pcompiler.store.seal import seal, unseal
 
-LONGEST_KEY = 80  # bytes; keys are hashes and names, and a gap's end is looked for among them
+LONGEST_KEY = 136  # bytes; names have 129 at most, and a gap's end is looked for among keys
 _BATCH_BYTES = 16 * 2**20
 
 

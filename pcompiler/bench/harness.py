@@ -48,6 +48,8 @@ class Figure:
         spread: interquartile range over the rounds.
         cpu_s: CPU seconds of one round, all threads.
         note: why the reference is out of reach, for the table.
+        samples: rounds that value is the median of, or close to it, in its unit; where there are
+            any, two runs are compared by them.
     """
 
     suite: str
@@ -60,6 +62,7 @@ class Figure:
     spread: float | None = None
     cpu_s: float | None = None
     note: str | None = None
+    samples: tuple[float, ...] = ()
 
 
 @dataclass

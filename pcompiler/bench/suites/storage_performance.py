@@ -123,11 +123,12 @@ def _of_kind(kind: _Kind, one: Latencies, other: Latencies, speed: Speed) -> lis
         _figure(f"{kind.name}, p50", one.p50, "s", "lower", None, other.p50),
         _figure(f"{kind.name}, p99", one.p99, "s", "lower", None, other.p99),
         _figure(
-            f"{kind.name}, records", per_s, "1/s", "higher", kind.reference_per_s, raw_per_s
+            f"{kind.name}, records", per_s, "1/s", "higher", kind.reference_per_s, raw_per_s,
+            samples=tuple(rate * 1e6 / RECORD_BYTES for rate in speed.rates),
         ),
         _figure(
             f"{kind.name}, share of rocksdict's speed", share, "%", "higher", goal,
-            spread=speed.spread * 100,
+            spread=speed.spread * 100, samples=tuple(share * 100 for share in speed.shares),
         ),
     ]  # fmt: skip
 

@@ -1,0 +1,97 @@
+"""What a figure might as well have been: seeded draws from its rounds and the machine's speed.
+
+A figure with rounds is the median of as many drawn from them; one without is drawn from its
+spread, or from a tolerance by unit. A time is divided by the fixed work's, drawn from the rounds
+before or after its suite: where the machine drifted, its draws lie further apart.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from pcompiler.bench.calibration import Clock
+from pcompiler.bench.harness import Figure
+from pcompiler.bench.runs import Part
+
+DRAWS = 4_000
+SEED = 0
+FEWEST = 3  # rounds that say something of how they spread
+TIME_TOLERANCE = 0.25  # by which two times of one machine differ, 95 of 100 times
+TOLERANCE = 0.02  # the same of bytes, shares, KL: they hardly do
+IQR_SIGMAS = 1.349  # interquartile range of a normal distribution
+
+Draws = npt.NDArray[np.float64]
+
+
+def clock(unit: str) -> Clock | None:
+    """Which of the fixed work's times a figure in this unit goes with; none: no time is in it."""
+    if "cpu" in unit.lower():
+        return "cpu"
+    return "wall" if unit == "s" or unit.endswith("/s") else None
+
+
+def power(unit: str) -> int:
+    """1: a figure in this unit grows on a slower machine; −1: it falls; 0: it does neither."""
+    if clock(unit) is None:
+        return 0
+    return -1 if "/" in unit else 1
+
+
+def machine(part: Part, unit: str) -> float:
+    """What a figure in this unit is divided by: the fixed work's seconds, or their inverse."""
+    by = clock(unit)
+    if by is None:
+        return 1.0
+    middle = math.sqrt(part.before.median(by) * part.after.median(by))
+    return middle ** power(unit)
+
+
+def draws(label: str, sides: Sequence[tuple[Figure, Part]], scaled: bool) -> Draws:
+    """(DRAWS,): of one figure in one or more runs, a run drawn each time.
+
+    Args:
+        label: the figure's; the same one gives the same draws.
+        sides: the figure in each run, and its suite's part of it.
+        scaled: whether times are divided by the machine's.
+    """
+    rng = np.random.default_rng([SEED, zlib.crc32(label.encode())])
+    each = [_draws(figure, part if scaled else None, rng) for figure, part in sides]
+    return np.choose(rng.integers(0, len(each), DRAWS), each) if len(each) > 1 else each[0]
+
+
+def _draws(figure: Figure, part: Part | None, rng: np.random.Generator) -> Draws:
+    values = _of_rounds(figure, rng)
+    return values if part is None else values / _of_machine(part, figure.unit, rng)
+
+
+def _of_rounds(figure: Figure, rng: np.random.Generator) -> Draws:
+    if len(figure.samples) >= FEWEST:
+        return _medians(figure.samples, rng)
+    if figure.spread:
+        return figure.value + rng.normal(0, figure.spread / IQR_SIGMAS, DRAWS)
+    # Two such draws differ by less than the tolerance 95 of 100 times.
+    sigma = math.log1p(_tolerance(figure.unit)) / 1.96 / math.sqrt(2)
+    return figure.value * rng.lognormal(0, sigma, DRAWS)
+
+
+def _tolerance(unit: str) -> float:
+    return TIME_TOLERANCE if clock(unit) or unit == "×" else TOLERANCE
+
+
+def _of_machine(part: Part, unit: str, rng: np.random.Generator) -> Draws | float:
+    by = clock(unit)
+    if by is None:
+        return 1.0
+    before, after = (_medians(c.rounds(by), rng) for c in (part.before, part.after))
+    return np.where(rng.random(DRAWS) < 0.5, before, after) ** power(unit)
+
+
+def _medians(values: Sequence[float], rng: np.random.Generator) -> Draws:
+    rounds = np.asarray(values, dtype=np.float64)
+    chosen = rounds[rng.integers(0, len(rounds), (DRAWS, len(rounds)))]
+    return np.asarray(np.median(chosen, axis=1), dtype=np.float64)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--compare", metavar="NAME", help="a saved run or a file of one; exit 1 on a regression"
     )
+    p.add_argument("--markdown", metavar="FILE", type=Path, help="what --compare finds, for a page")
     return p
 
 
@@ -63,35 +65,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.json and args.json != "-" and not Path(args.json).absolute().parent.is_dir():
-        raise InputError(f"--json {args.json}: its folder does not exist; make it first.")
+    _check_outputs(args)
     from pcompiler.bench import archive, runs
     from pcompiler.bench.report import as_json, as_table, noise
 
     kept = archive.place(args.save, args.force) if args.save else None
     before = archive.read(archive.find(args.compare)) if args.compare else None
-    done = runs.run(
-        *args.suites, *(args.suite or ()),
-        device=args.device, quick=args.quick, threads=args.threads, rounds=args.rounds,
+    measure = partial(
+        runs.run, device=args.device, quick=args.quick, threads=args.threads, rounds=args.rounds,
         data=args.data,
     )  # fmt: skip
+    done = measure(*args.suites, *(args.suite or ()))
     print(f"{done.hardware}; commit {done.commit or 'unknown'}\n")
     print(as_table(done.figures) + noise(done))
     if kept:
         archive.write(done, kept)
-    regressed = before is not None and _compare(before, done)
+    regressed = before is not None and _compare(before, done, measure, args.markdown)
     if args.json:
         text = json.dumps(as_json(done), ensure_ascii=False, allow_nan=False)
         print(text) if args.json == "-" else Path(args.json).write_text(text + "\n")
     return int(regressed)
 
 
-def _compare(before: Run, done: Run) -> bool:
-    """Print how the run stands beside an older one; whether it regressed."""
-    from pcompiler.bench.compare import as_table, compare
+def _check_outputs(args: argparse.Namespace) -> None:
+    for option, name in (("--json", args.json), ("--markdown", args.markdown)):
+        if name and name != "-" and not Path(name).absolute().parent.is_dir():
+            raise InputError(f"{option} {name}: its folder does not exist; make it first.")
+    if args.markdown and not args.compare:
+        raise InputError("--markdown is of a comparison; add --compare NAME.")
 
-    found = compare([before, done])
+
+def _compare(before: Run, done: Run, measure: Callable[..., Run], markdown: Path | None) -> bool:
+    """Print how the run stands beside an older one; whether it regressed."""
+    from pcompiler.bench.compare import as_markdown, as_table, compare, confirm
+
+    found = confirm([before], compare([before, done]), lambda suites: measure(*suites))
     print(f"\n{as_table(found)}")
+    if markdown:
+        markdown.write_text(as_markdown(found), encoding="utf-8")
     return bool(found.regressions)
 
 

@@ -97,7 +97,7 @@ def from_json(data: Any) -> Run:  # noqa: ANN401 - whatever a file holds
 
 
 def _figure(fields: Mapping[str, Any]) -> Figure:
-    for name in ("value", "reference", "baseline", "spread", "cpu_s"):
+    for name in ("value", "reference", "baseline", "spread", "cpu_s", "tolerance"):
         if fields[name] is not None or name == "value":
             _number(fields[name], name)
     if fields["better"] not in ("higher", "lower"):

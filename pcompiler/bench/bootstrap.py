@@ -1,7 +1,8 @@
 """What a figure might as well have been: seeded draws from its rounds and the machine's speed.
 
 A figure with rounds is the median of as many drawn from them; one without is drawn from its
-spread, or from a tolerance by unit. A time is divided by the fixed work's, drawn from the rounds
+spread. Runs of the same code differ by more than rounds of one run do, so a tolerance by unit comes
+on top. A time is divided by the fixed work's, drawn from the rounds
 before or after its suite: where the machine drifted, its draws lie further apart.
 """
 
@@ -21,7 +22,8 @@ from pcompiler.bench.runs import Part
 DRAWS = 4_000
 SEED = 0
 FEWEST = 3  # rounds that say something of how they spread
-TIME_TOLERANCE = 0.25  # by which two times of one machine differ, 95 of 100 times
+TIME_TOLERANCE = 0.25  # by which times without rounds differ from run to run, 95 of 100 times
+RERUN_TOLERANCE = 0.08  # the same of times with rounds, beside how these spread within a run
 TOLERANCE = 0.02  # the same of bytes, shares, KL: they hardly do
 IQR_SIGMAS = 1.349  # interquartile range of a normal distribution
 
@@ -70,17 +72,23 @@ def _draws(figure: Figure, part: Part | None, rng: np.random.Generator) -> Draws
 
 
 def _of_rounds(figure: Figure, rng: np.random.Generator) -> Draws:
+    known = True
     if len(figure.samples) >= FEWEST:
-        return _medians(figure.samples, rng)
-    if figure.spread:
-        return figure.value + rng.normal(0, figure.spread / IQR_SIGMAS, DRAWS)
+        values = _medians(figure.samples, rng)
+    elif figure.spread:
+        values = figure.value + rng.normal(0, figure.spread / IQR_SIGMAS, DRAWS)
+    else:
+        values, known = np.full(DRAWS, figure.value), False
+    tolerance = figure.tolerance or _tolerance(figure.unit, known)
     # Two such draws differ by less than the tolerance 95 of 100 times.
-    sigma = math.log1p(_tolerance(figure.unit)) / 1.96 / math.sqrt(2)
-    return figure.value * rng.lognormal(0, sigma, DRAWS)
+    return values * rng.lognormal(0, math.log1p(tolerance) / 1.96 / math.sqrt(2), DRAWS)
 
 
-def _tolerance(unit: str) -> float:
-    return TIME_TOLERANCE if clock(unit) or unit == "×" else TOLERANCE
+def _tolerance(unit: str, known: bool) -> float:
+    """By which two runs of the same code differ; beside their rounds, where these are known."""
+    if clock(unit) is None and unit != "×":
+        return TOLERANCE
+    return RERUN_TOLERANCE if known else TIME_TOLERANCE
 
 
 def _of_machine(part: Part, unit: str, rng: np.random.Generator) -> Draws | float:

@@ -50,6 +50,8 @@ class Figure:
         note: why the reference is out of reach, for the table.
         samples: rounds that value is the median of, or close to it, in its unit; where there are
             any, two runs are compared by them.
+        tolerance: by which two runs of the same code differ, whatever the rounds of one say: 0.5
+            is 50 %; none: what is usual for the unit.
     """
 
     suite: str
@@ -63,6 +65,7 @@ class Figure:
     cpu_s: float | None = None
     note: str | None = None
     samples: tuple[float, ...] = ()
+    tolerance: float | None = None
 
 
 @dataclass

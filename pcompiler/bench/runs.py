@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +19,8 @@ from pcompiler.errors import InputError
 
 SCHEMA = 2  # of the JSON form
 ROUNDS, QUICK_ROUNDS = 5, 3
+
+Suite = Callable[[Setting], list[Figure]]
 
 
 @dataclass(frozen=True)
@@ -119,32 +121,38 @@ def run(
         InputError: a count below 1, no such folder, a figure that is not finite, or no checkout.
     """
     _check(threads, rounds, data)
-    measured = {name: get(name) for name in suites or SUITES}
+    functions = {name: get(name) for name in suites or SUITES}
     chosen = pick(device)
     usual = chosen.use_threads(None)
-    used = chosen.use_threads(threads)
-    setting = Setting(chosen, rounds or (QUICK_ROUNDS if quick else ROUNDS), quick, data)
+    chosen.use_threads(threads)
+    try:
+        setting = Setting(chosen, rounds or (QUICK_ROUNDS if quick else ROUNDS), quick, data)
+        return measure(functions, setting)
+    finally:
+        chosen.use_threads(usual)
+
+
+def measure(suites: Mapping[str, Suite], setting: Setting) -> Run:
+    """The same of functions that return figures, each of the suite that it is named."""
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     figures: list[Figure] = []
     parts: list[Part] = []
-    try:
-        for name, measure in measured.items():
-            before, start = calibrate(), time.perf_counter()
-            figures += measure(setting)
-            seconds = time.perf_counter() - start
-            parts.append(Part(name, seconds, before, calibrate()))
-    finally:
-        chosen.use_threads(usual)
+    for name, suite in suites.items():
+        before, start = calibrate(), time.perf_counter()
+        figures += suite(setting)
+        seconds = time.perf_counter() - start
+        parts.append(Part(name, seconds, before, calibrate()))
+    threads = setting.device.use_threads(None)
     return Run(
-        tuple(figures),
-        tuple(parts),
-        f"{hardware()}; {chosen}; {used} threads",
-        str(chosen.handle),
-        commit(),
-        started.isoformat(timespec="seconds"),
-        time.perf_counter() - clock,
-        quick,
-        used,
+        figures=tuple(figures),
+        parts=tuple(parts),
+        hardware=f"{hardware()}; {setting.device}; {threads} threads",
+        device=str(setting.device.handle),
+        commit=commit(),
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - clock,
+        quick=setting.quick,
+        threads=threads,
     )
 
 
@@ -175,7 +183,7 @@ def _check(threads: int | None, rounds: int | None, data: Path | None) -> None:
 
 def _check_finite(figure: Figure) -> None:
     numbers = (figure.value, figure.reference, figure.baseline, figure.spread, figure.cpu_s)
-    for number in (*numbers, *figure.samples):
+    for number in (*numbers, figure.tolerance, *figure.samples):
         if number is not None and not math.isfinite(number):
             raise InputError(
                 f"{figure.suite}: {figure.name}: {number} is not a finite number; "

@@ -2,8 +2,9 @@
 
 A figure with rounds is the median of as many drawn from them; one without is drawn from its
 spread. Runs of the same code differ by more than rounds of one run do, so a tolerance by unit comes
-on top. A time is divided by the fixed work's, drawn from the rounds
-before or after its suite: where the machine drifted, its draws lie further apart.
+on top. A time is divided by that of the fixed work's fastest round, of those before or after its
+suite: where the machine drifted, its draws lie further apart. The fastest, because a median of a
+fifth of a second has bursts of other work in it that the suite beside it has not.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def machine(part: Part, unit: str) -> float:
     by = clock(unit)
     if by is None:
         return 1.0
-    middle = math.sqrt(part.before.median(by) * part.after.median(by))
+    middle = math.sqrt(part.before.fastest(by) * part.after.fastest(by))
     return middle ** power(unit)
 
 
@@ -74,7 +75,7 @@ def _draws(figure: Figure, part: Part | None, rng: np.random.Generator) -> Draws
 def _of_rounds(figure: Figure, rng: np.random.Generator) -> Draws:
     known = True
     if len(figure.samples) >= FEWEST:
-        values = _medians(figure.samples, rng)
+        values = np.median(_resampled(figure.samples, rng), axis=1)
     elif figure.spread:
         values = figure.value + rng.normal(0, figure.spread / IQR_SIGMAS, DRAWS)
     else:
@@ -95,11 +96,12 @@ def _of_machine(part: Part, unit: str, rng: np.random.Generator) -> Draws | floa
     by = clock(unit)
     if by is None:
         return 1.0
-    before, after = (_medians(c.rounds(by), rng) for c in (part.before, part.after))
-    return np.where(rng.random(DRAWS) < 0.5, before, after) ** power(unit)
+    before, after = (_resampled(c.rounds(by), rng).min(axis=1) for c in (part.before, part.after))
+    speed: Draws = np.where(rng.random(DRAWS) < 0.5, before, after)
+    return speed if power(unit) > 0 else 1 / speed
 
 
-def _medians(values: Sequence[float], rng: np.random.Generator) -> Draws:
+def _resampled(values: Sequence[float], rng: np.random.Generator) -> Draws:
+    """(DRAWS, n): as many rounds as there are, drawn from them with replacement."""
     rounds = np.asarray(values, dtype=np.float64)
-    chosen = rounds[rng.integers(0, len(rounds), (DRAWS, len(rounds)))]
-    return np.asarray(np.median(chosen, axis=1), dtype=np.float64)
+    return rounds[rng.integers(0, len(rounds), (DRAWS, len(rounds)))]

@@ -47,6 +47,10 @@ class Calibration:
         """Median seconds by this clock."""
         return median(self.rounds(clock))
 
+    def fastest(self, clock: Clock) -> float:
+        """Seconds of the fastest round: of the machine itself, between bursts of other work."""
+        return min(self.rounds(clock))
+
 
 def calibrate() -> Calibration:
     """Time the fixed work on the host, on the threads in force; 0.2 seconds."""

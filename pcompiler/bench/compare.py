@@ -231,7 +231,7 @@ def _notes(older: Sequence[Run], last: Run, shared: set[str]) -> Iterator[str]:
     for run in (*older, last):
         yield from (
             f"{part.suite}: the machine drifted by {100 * part.drift:.0f} % during the run of "
-            f"{run.started}; its intervals are as much wider."
+            f"{run.started}; take its times with care."
             for part in run.parts
             if part.suite in shared and part.drifted
         )

@@ -155,6 +155,13 @@ def test_without_rounds_a_time_has_to_be_far_off_and_bytes_only_a_little() -> No
     assert verdicts(before, steady(slower(time, 1.6), size))["loop: t"] == "worse"
 
 
+def test_a_time_that_slowed_as_its_baseline_did_is_the_machines() -> None:
+    time = Figure("loop", "t", 1.0, "s", "lower", baseline=2.0, samples=(1.0, 1.0, 1.0))
+    slow = slower(time, 1.5)
+    assert verdicts(steady(time), steady(slow)) == {"loop: t": "worse"}
+    assert verdicts(steady(time), steady(replace(slow, baseline=3.0))) == {"loop: t": "same"}
+
+
 def test_a_machine_that_drifted_widens_the_interval_and_is_named() -> None:
     figure = Figure("loop", "time", 1.0, "s", "lower", samples=(1.0, 1.0, 1.0))
     slow = Calibration((1.4,) * 5, (1.0,) * 5)

@@ -1,7 +1,8 @@
 """Two or more runs, figure by figure: what got better or worse beyond the noise of measuring.
 
 The last run is judged by those before it. Worse means both: by more than 10 % in the middle, and
-no less than 5 % in the 95 % interval of the ratio.
+no less than 5 % in the 95 % interval of the ratio. A time is not worse where its baseline of the
+same run, if it has one, got as much slower.
 """
 
 from __future__ import annotations
@@ -179,6 +180,8 @@ def _row(name: str, sides: Sequence[tuple[Figure, Run]], after: Figure | None, l
         return Row(name, one.unit, one.better, before, after.value, None, None, None, verdict)
     ratio, low, high = _interval(name, sides, after, last)
     verdict = "same" if _tiny(before, after) else _judge(after.better, ratio, low, high)
+    if verdict == "worse" and _slowed_alike([f for f, _ in sides], after):
+        verdict = "same"
     return Row(name, one.unit, one.better, before, after.value, ratio, low, high, verdict)
 
 
@@ -204,6 +207,15 @@ def _judge(better: str, ratio: float, low: float, high: float) -> Verdict:
     if ratio > LIMIT and low > SURE:
         return "worse"
     return "better" if ratio < 1 / LIMIT and high < 1 / SURE else "same"
+
+
+def _slowed_alike(older: Sequence[Figure], after: Figure) -> bool:
+    """Whether a time's baseline, measured in turn with it, got as much slower: the machine did."""
+    beside = [f.value / f.baseline for f in older if f.baseline]
+    if bootstrap.clock(after.unit) is None or not after.baseline or not beside:
+        return False
+    ratio = after.value / after.baseline / median(beside)
+    return (ratio if after.better == "lower" else 1 / ratio) <= SURE
 
 
 def _tiny(before: float, after: Figure) -> bool:

@@ -33,6 +33,7 @@ from pcompiler.config import StoreConfig
 
 RECORDS, QUICK_RECORDS = 20_000, 3_000
 SYNCED = 200  # writes that wait for the disk
+TAIL_TOLERANCE = 1.5  # on a busy machine a p99 is of the scheduler more than of ours
 DISK_TOLERANCE = 0.6  # others wait for the same disk
 LAP_S, QUICK_LAP_S = 0.3, 0.05
 _figure = partial(Figure, "storage_performance")
@@ -125,7 +126,7 @@ def _of_kind(kind: _Kind, one: Latencies, other: Latencies, speed: Speed) -> lis
         _figure(f"{kind.name}, p50", one.p50, "s", "lower", None, other.p50,
                 samples=tuple(part.p50 for part in one.stretches)),
         _figure(f"{kind.name}, p99", one.p99, "s", "lower", None, other.p99,
-                samples=tuple(part.p99 for part in one.stretches)),
+                samples=tuple(part.p99 for part in one.stretches), tolerance=TAIL_TOLERANCE),
         _figure(
             f"{kind.name}, records", per_s, "1/s", "higher", kind.reference_per_s, raw_per_s,
             samples=tuple(rate * 1e6 / RECORD_BYTES for rate in speed.rates),

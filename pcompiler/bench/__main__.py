@@ -5,16 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pcompiler.bench import ROOT
 from pcompiler.bench.suites import SUITES
 from pcompiler.errors import InputError, PcompilerError
 from pcompiler.threads import patient_threads
 
-EXAMPLE = "example:\n  python -m pcompiler.bench --device cpu --suite compilation --json out.json"
+if TYPE_CHECKING:
+    from pcompiler.bench.runs import Run
+
+EXAMPLE = """examples:
+  python -m pcompiler.bench compilation --device cpu --json out.json
+  python -m pcompiler.bench storage_performance --quick --save before
+  python -m pcompiler.bench storage_performance --quick --compare before"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,18 +31,27 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--suite", action="append", choices=SUITES, help="default: all; may be repeated")
+    p.add_argument(
+        "suites", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; all if none"
+    )
+    p.add_argument("--suite", action="append", choices=SUITES, help="the same; may be repeated")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default auto)")
     p.add_argument("--threads", type=int, help="CPU threads (default: one for each core)")
-    p.add_argument("--rounds", type=int, default=5, help="timed repetitions (default 5)")
+    p.add_argument("--rounds", type=int, help="timed repetitions (default 5, with --quick 3)")
     p.add_argument("--quick", action="store_true", help="fewer rounds, probes and contexts")
     p.add_argument("--data", metavar="FOLDER", type=Path, help="more texts: prompts_cc0.csv")
-    p.add_argument("--json", metavar="FILE", help="write the figures as JSON; - prints them last")
+    p.add_argument("--json", metavar="FILE", help="write the run as JSON; - prints it last")
+    p.add_argument("--save", metavar="NAME", help="keep the run as benches/results/runs/NAME.json")
+    p.add_argument("--force", action="store_true", help="let --save overwrite a run")
+    p.add_argument(
+        "--compare", metavar="NAME", help="a saved run or a file of one; exit 1 on a regression"
+    )
+    p.add_argument("--markdown", metavar="FILE", type=Path, help="what --compare finds, for a page")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the suites; exit codes are the command line's."""
+    """Run the suites; exit codes are the command line's, and 1 is a regression."""
     args = parser().parse_args(argv)
     patient_threads()
     try:
@@ -50,37 +65,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    _check(args)
-    from pcompiler.bench.harness import Figure, Setting, commit, hardware
-    from pcompiler.bench.report import as_json, as_table
-    from pcompiler.bench.suites import get
-    from pcompiler.device import pick
+    _check_outputs(args)
+    from pcompiler.bench import archive, runs
+    from pcompiler.bench.report import as_json, as_table, noise
 
-    device = pick(args.device)
-    threads = device.use_threads(args.threads)
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    machine = f"{hardware()}; {device}; {threads} threads"
-    print(f"{machine}; commit {commit() or 'unknown'}\n")
-    setting = Setting(device, 3 if args.quick else args.rounds, args.quick, args.data)
-    figures: list[Figure] = []
-    for name in args.suite or SUITES:
-        figures += get(name)(setting)
-    print(as_table(figures))
+    kept = archive.place(args.save, args.force) if args.save else None
+    before = archive.read(archive.find(args.compare)) if args.compare else None
+    measure = partial(
+        runs.run, device=args.device, quick=args.quick, threads=args.threads, rounds=args.rounds,
+        data=args.data,
+    )  # fmt: skip
+    done = measure(*args.suites, *(args.suite or ()))
+    print(f"{done.hardware}; commit {done.commit or 'unknown'}\n")
+    print(as_table(done.figures) + noise(done))
+    if kept:
+        archive.write(done, kept)
+    regressed = before is not None and _compare(before, done, measure, args.markdown)
     if args.json:
-        text = json.dumps(as_json(figures, device, machine, started), ensure_ascii=False)
+        text = json.dumps(as_json(done), ensure_ascii=False, allow_nan=False)
         print(text) if args.json == "-" else Path(args.json).write_text(text + "\n")
-    return 0
+    return int(regressed)
 
 
-def _check(args: argparse.Namespace) -> None:
-    if args.rounds < 1 or (args.threads is not None and args.threads < 1):
-        raise InputError("--rounds and --threads must be 1 or more.")
-    if args.json and args.json != "-" and not Path(args.json).absolute().parent.is_dir():
-        raise InputError(f"--json {args.json}: its folder does not exist; make it first.")
-    if args.data and not args.data.is_dir():
-        raise InputError(f"--data {args.data}: it is not a folder; name one that is.")
-    if not (ROOT / "examples" / "support_desk.md").is_file():
-        raise InputError("the benchmarks need examples/, which only a source checkout has.")
+def _check_outputs(args: argparse.Namespace) -> None:
+    for option, name in (("--json", args.json), ("--markdown", args.markdown)):
+        if name and name != "-" and not Path(name).absolute().parent.is_dir():
+            raise InputError(f"{option} {name}: its folder does not exist; make it first.")
+    if args.markdown and not args.compare:
+        raise InputError("--markdown is of a comparison; add --compare NAME.")
+
+
+def _compare(before: Run, done: Run, measure: Callable[..., Run], markdown: Path | None) -> bool:
+    """Print how the run stands beside an older one; whether it regressed."""
+    from pcompiler.bench.compare import as_markdown, as_table, compare, confirm
+
+    found = confirm([before], compare([before, done]), lambda suites: measure(*suites))
+    print(f"\n{as_table(found)}")
+    if markdown:
+        markdown.write_text(as_markdown(found), encoding="utf-8")
+    return bool(found.regressions)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def figures(model: LanguageModel, setting: Setting) -> list[Figure]:
             _figure(
                 f"{name}: loading {len(raw) / 1e6:.0f} MB", planes.took.median, "s", "lower",
                 baseline=plain.took.median, spread=planes.took.spread,
-                cpu_s=planes.took.cpu_median,
+                cpu_s=planes.took.cpu_median, samples=tuple(planes.took.wall),
             ),
         ]  # fmt: skip
     return made

@@ -102,6 +102,7 @@ def _speeds(kind: str, mine: Sequence[Outcome]) -> list[Figure]:
             f"{kind}, {WHOLE}: decompress ({how(back)})", back.decompress.mb_per_cpu_s, "MB/CPU-s",
             "higher", reference.COMPRESSION_MB_PER_S.get(kind), back.decompress.other_mb_per_cpu_s,
             note=_cores(kind, back.decompress.mb_per_cpu_s, mine),
+            samples=back.decompress.cpu_rates,
         ),
     ]  # fmt: skip
 
@@ -110,7 +111,7 @@ def _rate(name: str, kind: str, o: Outcome, mine: Sequence[Outcome]) -> Figure:
     return _figure(
         name, o.compress.mb_per_cpu_s, "MB/CPU-s", "higher",
         reference.COMPRESSION_MB_PER_S.get(kind), o.compress.other_mb_per_cpu_s,
-        note=_cores(kind, o.compress.mb_per_cpu_s, mine),
+        note=_cores(kind, o.compress.mb_per_cpu_s, mine), samples=o.compress.cpu_rates,
     )  # fmt: skip
 
 
@@ -167,7 +168,8 @@ def _high(outcomes: Sequence[Outcome]) -> list[Figure]:
                 reference.COMPRESSION_TYPES_GOAL, note=f"most saved: {most}."),
         *(
             _figure(f"{kind}, {o.cut}: compress at {o.saved:.1%} saved ({how(o)})", _speed(o),
-                    "MB/CPU-s", "higher", baseline=o.compress.other_mb_per_cpu_s)
+                    "MB/CPU-s", "higher", baseline=o.compress.other_mb_per_cpu_s,
+                    samples=o.compress.cpu_rates)
             for kind, o in above.items()
         ),
     ]  # fmt: skip

@@ -48,6 +48,10 @@ class Figure:
         spread: interquartile range over the rounds.
         cpu_s: CPU seconds of one round, all threads.
         note: why the reference is out of reach, for the table.
+        samples: rounds that value is the median of, or close to it, in its unit; where there are
+            any, two runs are compared by them.
+        tolerance: by which two runs of the same code differ, whatever the rounds of one say: 0.5
+            is 50 %; none: what is usual for the unit.
     """
 
     suite: str
@@ -60,6 +64,8 @@ class Figure:
     spread: float | None = None
     cpu_s: float | None = None
     note: str | None = None
+    samples: tuple[float, ...] = ()
+    tolerance: float | None = None
 
 
 @dataclass

@@ -23,6 +23,9 @@ class Speed:
             speed.
         wall_share: the same of wall time.
         spread: interquartile range of ``share``.
+        shares: of each round.
+        rates: ``mb_per_s`` of each round.
+        cpu_rates: ``mb_per_cpu_s`` of each round.
     """
 
     mb_per_cpu_s: float
@@ -32,6 +35,9 @@ class Speed:
     share: float
     wall_share: float
     spread: float
+    shares: tuple[float, ...]
+    rates: tuple[float, ...]
+    cpu_rates: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -78,14 +84,19 @@ def speed(ours: list[Lap], others: list[Lap]) -> Speed:
     """What pairs of rounds come to."""
     shares = [o.cpu_s / m.cpu_s for m, o in zip(ours, others, strict=True)]
     walls = [o.wall_s / m.wall_s for m, o in zip(ours, others, strict=True)]
+    rates, cpu_rates = _rates(ours)
+    other_rates, other_cpu_rates = _rates(others)
     return Speed(
-        _rate([(lap.size_bytes, lap.cpu_s) for lap in ours]),
-        _rate([(lap.size_bytes, lap.wall_s) for lap in ours]),
-        _rate([(lap.size_bytes, lap.cpu_s) for lap in others]),
-        _rate([(lap.size_bytes, lap.wall_s) for lap in others]),
+        median(cpu_rates),
+        median(rates),
+        median(other_cpu_rates),
+        median(other_rates),
         median(shares),
         median(walls),
         spread(shares),
+        tuple(shares),
+        rates,
+        cpu_rates,
     )
 
 
@@ -97,5 +108,7 @@ def _lap(function: Callable[[], object], size: int, repeats: int) -> Lap:
     return Lap(max(wall_s, 1e-9), max(cpu_s, 1e-9), size * repeats)
 
 
-def _rate(laps: list[tuple[int, float]]) -> float:
-    return median(size / seconds for size, seconds in laps) / 1e6
+def _rates(laps: list[Lap]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """10^6 bytes a second of each round, by wall and by CPU time."""
+    wall = tuple(lap.size_bytes / lap.wall_s / 1e6 for lap in laps)
+    return wall, tuple(lap.size_bytes / lap.cpu_s / 1e6 for lap in laps)

@@ -4,46 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pcompiler.bench.harness import Figure, commit
-from pcompiler.device import Device
+from pcompiler.bench.harness import Figure
 from pcompiler.table import nbytes, render, seconds
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from pcompiler.bench.runs import Run
 
 
-def as_json(
-    figures: Sequence[Figure], device: Device, hardware: str, started: str
-) -> dict[str, Any]:
-    """The stable form; later suites only add figures."""
-    return {
-        "schema": SCHEMA,
-        "device": str(device.handle),
-        "hardware": hardware,
-        "commit": commit(),
-        "started": started,
-        "figures": [_fields(figure) for figure in figures],
-    }
+def as_json(run: Run) -> dict[str, Any]:
+    """The stable form, which ``archive.read`` takes back; later suites only add figures."""
+    fields = asdict(run)
+    for made, part in zip(fields["parts"], run.parts, strict=True):
+        made |= {"drift": part.drift, "drifted": part.drifted}
+    return {"schema": fields.pop("schema"), **fields}
+
+
+def noise(run: Run) -> str:
+    """A line for each suite during which the machine's speed changed too much; else nothing."""
+    return "".join(
+        f"\n{part.suite}: the machine drifted by {100 * part.drift:.0f} % while it ran (fixed "
+        f"work: {seconds(part.before.median('wall'))} before, {seconds(part.after.median('wall'))} "
+        "after); take its times with care."
+        for part in run.parts
+        if part.drifted
+    )
 
 
 def as_table(figures: Sequence[Figure]) -> str:
     """The figures, and how each stands beside its reference and its baseline."""
     columns = ("figure", "ours", "± spread", "cpu", "baseline", "reference", "reached")
-    missed = [f for f in figures if f.note and _reached(f) == "no"]
+    missed = [f for f in figures if f.note and reached(f) == "no"]
     notes = [f"\n{figure.name}: {figure.note}" for figure in missed]
     return render(columns, [_row(figure) for figure in figures]) + "".join(notes)
 
 
-def _fields(figure: Figure) -> dict[str, Any]:
-    fields = asdict(figure)
-    del fields["note"]  # for people; the schema is fixed
-    return fields
-
-
 def _row(figure: Figure) -> tuple[str, ...]:
     def shown(value: float | None) -> str:
-        return "–" if value is None else _value(value, figure.unit)
+        return "–" if value is None else shown_value(value, figure.unit)
 
     return (
         f"{figure.suite}: {figure.name}",
@@ -52,18 +51,20 @@ def _row(figure: Figure) -> tuple[str, ...]:
         seconds(figure.cpu_s),
         shown(figure.baseline),
         shown(figure.reference),
-        _reached(figure),
+        reached(figure),
     )
 
 
-def _reached(figure: Figure) -> str:
+def reached(figure: Figure) -> str:
+    """Whether the reference was: yes, no, or nothing where there is none."""
     if figure.reference is None:
         return ""
     sign = 1 if figure.better == "higher" else -1
     return "yes" if sign * (figure.value - figure.reference) >= 0 else "no"
 
 
-def _value(value: float, unit: str) -> str:
+def shown_value(value: float, unit: str) -> str:
+    """A number with its unit, as people write it."""
     if unit == "s":
         return seconds(value)
     return nbytes(value) if unit == "bytes" else f"{value:.4g} {unit}"

@@ -11,7 +11,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pcompiler.store.rocksdb import options, synced
 FAMILY = "prompts"
 RECORD_BYTES = 1_000
 BATCH = 100
+STRETCHES = 5  # parts of a run of single calls
 
 Pair = tuple[bytes, bytes]
 
@@ -165,11 +166,19 @@ class Raw:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Seconds of single calls."""
+    """Seconds of single calls.
+
+    Attributes:
+        mean: of all calls.
+        p50: half took no longer.
+        p99: 99 of 100 took no longer.
+        stretches: the same of a fifth of the calls each, in turn: how they vary within a run.
+    """
 
     mean: float
     p50: float
     p99: float
+    stretches: tuple[Latencies, ...] = ()
 
 
 def latencies(call: Callable[[Sequence[Pair]], None], parts: Iterator[list[Pair]]) -> Latencies:
@@ -180,9 +189,15 @@ def latencies(call: Callable[[Sequence[Pair]], None], parts: Iterator[list[Pair]
         before = clock()
         call(part)
         taken.append((clock() - before) / 1e9)
-    taken.sort()
-    at = len(taken) - 1
-    return Latencies(sum(taken) / len(taken), taken[at // 2], taken[round(at * 0.99)])
+    size = max(1, len(taken) // STRETCHES)
+    each = (taken[at : at + size] for at in range(0, size * STRETCHES, size))
+    return replace(_summary(taken), stretches=tuple(_summary(some) for some in each if some))
+
+
+def _summary(taken: Sequence[float]) -> Latencies:
+    ordered = sorted(taken)
+    at = len(ordered) - 1
+    return Latencies(sum(ordered) / len(ordered), ordered[at // 2], ordered[round(at * 0.99)])
 
 
 def parts(pairs: Sequence[Pair], size: int) -> Iterator[list[Pair]]:

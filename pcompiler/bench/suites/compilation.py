@@ -108,12 +108,13 @@ class _Bench:
                 reference.COMPILE_MEAN_S,
                 bare.median,
                 spread(built),
+                samples=tuple(built),
                 note="out of reach: a prefill of these tokens is 0.3 TFLOP, which 0.75 ms cannot "
                 "hold on any machine; the baseline is that prefill alone.",
             ),
             _figure(
                 "… over a bare prefill", median(ratios), "×", "lower",
-                spread=spread(ratios),
+                spread=spread(ratios), samples=tuple(ratios),
             ),
             _timed("repeated compile, found in the store", hits),
         ]  # fmt: skip
@@ -162,7 +163,7 @@ class _Bench:
             _timed("time to first token, load included", artifact, baseline=full.median),
             _figure(
                 "… shorter than with the full prompt", median(ratios), "×",
-                "higher", spread=spread(ratios),
+                "higher", spread=spread(ratios), samples=tuple(ratios),
             ),
         ]  # fmt: skip
 
@@ -175,7 +176,10 @@ class _Bench:
                 [sys.executable, "-m", "pcompiler", "--help"], check=True, capture_output=True
             )
             walls.append(time.perf_counter() - start)
-        return [_figure("pcompiler --help", median(walls), "s", "lower", spread=spread(walls))]
+        return [
+            _figure("pcompiler --help", median(walls), "s", "lower", spread=spread(walls),
+                    samples=tuple(walls))
+        ]  # fmt: skip
 
     def _work(self, probes: list[Probe]) -> Work:
         return Work(self.source, tuple(probes), self.model, Config())
@@ -207,4 +211,5 @@ def _timed(name: str, samples: Samples, baseline: float | None = None) -> Figure
         baseline=baseline,
         spread=samples.spread,
         cpu_s=samples.cpu_median,
+        samples=tuple(samples.wall),
     )

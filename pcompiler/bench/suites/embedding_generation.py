@@ -80,10 +80,13 @@ class _Bench:
         return [
             _figure(f"{each}, {BATCH} texts", times.median, "s", "lower",
                     next(iter(batch_s.values()), None), floor and BATCH / floor, times.spread,
-                    times.cpu_median, "the baseline is the floor: operations at the matmul rate."),
+                    times.cpu_median, "the baseline is the floor: operations at the matmul rate.",
+                    tuple(times.wall)),
             _figure(f"{each}, cold", per_s, "texts/s", "higher", goal, floor,
-                    per_s * times.spread / times.median),
-            _figure(f"{each}, cold, tokens", tokens / times.median, "tokens/s", "higher"),
+                    per_s * times.spread / times.median,
+                    samples=tuple(BATCH / s for s in times.wall)),
+            _figure(f"{each}, cold, tokens", tokens / times.median, "tokens/s", "higher",
+                    samples=tuple(tokens / s for s in times.wall)),
         ]  # fmt: skip
 
     def workload(self, name: str, provider: _Counting) -> list[Figure]:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout, not installed
 
+from benches import script
 from pcompiler.bench import corpora, entropy_goals, entropy_study
 from pcompiler.bench.entropy import Outcome
 from pcompiler.bench.harness import commit, hardware
 from pcompiler.bench.report import as_table
-from pcompiler.errors import InputError, PcompilerError
 from pcompiler.progress import bar
 
 
@@ -35,18 +35,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; exit codes are the command line's."""
-    args = parser().parse_args(argv)
-    try:
-        return run(args)
-    except PcompilerError as e:
-        print(f"compression_test: {e}", file=sys.stderr)
-        return e.exit_code
+    return script.main("compression_test", parser(), run, argv)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write."""
-    if args.json and args.json != "-" and not Path(args.json).absolute().parent.is_dir():
-        raise InputError(f"{args.json}: its folder does not exist; make it first.")
+    script.check_outputs(args.json)
     study = entropy_study.QUICK if args.quick else entropy_study.FULL
     found, missing = corpora.load(args.data)
     print(f"{hardware()}; commit {commit() or 'unknown'}\n")

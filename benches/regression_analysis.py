@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout, not installed
 
+from benches import script
 from pcompiler.bench import archive
 from pcompiler.bench.compare import as_json, as_markdown, as_table, compare
-from pcompiler.errors import InputError, PcompilerError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,19 +32,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare; 0: nothing got worse, 1: something did, 2: the runs cannot be compared."""
-    args = parser().parse_args(argv)
-    try:
-        return run(args)
-    except PcompilerError as e:
-        print(f"regression_analysis: {e}", file=sys.stderr)
-        return e.exit_code
+    return script.main("regression_analysis", parser(), run, argv)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, compare, print, write."""
-    for name in (args.json, args.markdown):
-        if name and name != "-" and not Path(name).absolute().parent.is_dir():
-            raise InputError(f"{name}: its folder does not exist; make it first.")
+    script.check_outputs(args.json, args.markdown)
     found = compare([archive.read(archive.find(name)) for name in args.runs])
     print(as_table(found))
     if args.markdown:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout, not installed
 
+from benches import script
 from pcompiler.threads import patient_threads
 
 patient_threads()  # before anything imports torch
@@ -17,7 +18,6 @@ patient_threads()  # before anything imports torch
 from pcompiler.bench import convergence, plot
 from pcompiler.bench.harness import commit, hardware
 from pcompiler.device import pick
-from pcompiler.errors import InputError, PcompilerError
 from pcompiler.model import LanguageModel
 from pcompiler.progress import bar
 
@@ -34,19 +34,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; exit codes are the command line's."""
-    args = parser().parse_args(argv)
-    try:
-        return run(args)
-    except PcompilerError as e:
-        print(f"weight_convergence_test: {e}", file=sys.stderr)
-        return e.exit_code
+    return script.main("weight_convergence_test", parser(), run, argv)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write."""
-    for name in (args.json, args.plot):
-        if name and name != "-" and not Path(name).absolute().parent.is_dir():
-            raise InputError(f"{name}: its folder does not exist; make it first.")
+    script.check_outputs(args.json, args.plot)
     if args.plot:
         plot.check_plot()
     study = convergence.QUICK if args.quick else convergence.Study()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout, not installed
 
+from benches import script
 from pcompiler.bench import ROOT, archive
 from pcompiler.bench.markdown import page
-from pcompiler.errors import InputError, PcompilerError
 
 REPORTS = ROOT / "benches" / "reports"
 
@@ -26,12 +26,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page; exit codes are the command line's."""
-    args = parser().parse_args(argv)
-    try:
-        return run(args)
-    except PcompilerError as e:
-        print(f"write_report: {e}", file=sys.stderr)
-        return e.exit_code
+    return script.main("write_report", parser(), run, argv)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,8 +37,7 @@ def run(args: argparse.Namespace) -> int:
         print(text, end="")
         return 0
     out = Path(args.out) if args.out else REPORTS / f"{source.stem}.md"
-    if args.out and not out.absolute().parent.is_dir():
-        raise InputError(f"{out}: its folder does not exist; make it first.")
+    script.check_outputs(args.out)
     out.parent.mkdir(exist_ok=True)
     out.write_text(text, encoding="utf-8")
     print(f"wrote {out}")

@@ -118,3 +118,12 @@ def test_the_stress_test_notices_what_is_lost(
     monkeypatch.setattr(sys, "argv", ["stress", "--minutes", "0.02", "--readers", "0"])
     assert storage_stress_test.main() == 1
     assert "lost 0, wrong 0" not in capsys.readouterr().out
+
+
+def test_the_stress_test_counts_records_that_are_not_what_was_written(tmp_path: Path) -> None:
+    with Records(tmp_path / "s") as records:
+        for number in range(9):
+            records.put(FAMILY, b"%d" % number, b"text")
+        assert storage_stress_test._unsealed(tmp_path / "s", StoreConfig()) == 0
+        records.engine.write([(FAMILY, b"4", b"junk"), (FAMILY, b"7", b"")])
+    assert storage_stress_test._unsealed(tmp_path / "s", StoreConfig()) == 2

@@ -41,6 +41,7 @@ LAYERS = (
     ("export",),
     ("session",),
     ("compiler",),
+    ("serve",),
     ("bench",),
     ("commands",),
     ("cli", "__main__"),

@@ -1,0 +1,1 @@
+"""The server: artifacts, compiling and chat over HTTP."""

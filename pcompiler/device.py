@@ -37,6 +37,19 @@ class Device:
         elif self.handle.type == "mps":
             torch.mps.synchronize()
 
+    def reset_peak(self) -> None:
+        """Forget the most memory that was in use so far."""
+        if self.handle.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.handle)
+
+    def peak_bytes(self) -> int | None:
+        """The most bytes of tensors since then; MPS keeps no peak: those now. None on the host."""
+        if self.handle.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.handle)
+        if self.handle.type == "mps":
+            return torch.mps.current_allocated_memory()
+        return None
+
     def use_threads(self, count: int | None) -> int:
         """Pin the number of CPU threads; returns what is in force."""
         if count is not None:

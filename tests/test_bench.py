@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from pcompiler.bench import memory
 from pcompiler.bench.__main__ import main
-from pcompiler.bench.harness import Figure, Samples, spread
+from pcompiler.bench.harness import Figure, Repeat, Samples, spread
 from pcompiler.bench.report import as_table
 from pcompiler.device import pick
 
@@ -18,11 +21,13 @@ def test_the_table_says_what_was_reached_and_what_was_missed() -> None:
         Figure("s", "faster", 0.5, "s", "lower", reference=1.0),
         Figure("s", "slower", 2.0, "s", "lower", reference=1.0, note="bounded by physics"),
         Figure("s", "higher", 3.0, "x", "higher", reference=2.0),
+        Figure("s", "further", 3.0, "x", "higher", reference=2.0, goal=4.0),
         Figure("s", "alone", 3.0, "x", "higher"),
     ]
     lines = as_table(figures).splitlines()
-    reached = {line.split("  ")[0].removeprefix("s: "): line.split()[-1] for line in lines[2:6]}
+    reached = {line.split("  ")[0].removeprefix("s: "): line.split()[-1] for line in lines[2:7]}
     assert (reached["faster"], reached["slower"], reached["higher"]) == ("yes", "no", "yes")
+    assert "yes; goal no" in lines[5]
     assert reached["alone"] not in ("yes", "no")
     assert "slower: bounded by physics" in lines[-1]
 
@@ -30,6 +35,51 @@ def test_the_table_says_what_was_reached_and_what_was_missed() -> None:
 def test_the_spread_is_the_interquartile_range() -> None:
     assert spread([5.0]) == 0.0
     assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == 2.0
+
+
+def taken(repeat: Repeat, value: Callable[[int], float]) -> list[float]:
+    """What the rounds of something measure that takes ``value(number)`` each time."""
+    values: list[float] = []
+    for number in repeat.until_steady(values):
+        values += [value(number)]
+    return values
+
+
+def test_rounds_that_agree_are_enough() -> None:
+    assert len(taken(Repeat(3, budget_s=60), lambda number: 1.0 + 0.001 * (number % 2))) == 3
+
+
+def test_rounds_that_disagree_are_followed_by_more_until_the_median_is_known() -> None:
+    values = taken(Repeat(3, budget_s=60), lambda number: (0.9, 1.1, 1.0)[number % 3])
+    assert 3 < len(values) < 100
+    assert spread(values) > 0.05
+
+
+def test_rounds_end_when_their_time_is_spent() -> None:
+    assert len(taken(Repeat(3, budget_s=0.0), lambda number: 1.0 + number)) == 3
+
+
+def test_each_watched_thing_has_to_be_steady() -> None:
+    steady: list[float] = []
+    wild: list[float] = []
+    for number in Repeat(2, budget_s=60).until_steady(steady, wild):
+        steady.append(1.0)
+        wild.append(1.0 + number % 2)
+    assert len(wild) == 100
+
+
+def test_the_peak_is_of_what_was_in_use_since_the_reset() -> None:
+    device, size = pick("cpu"), 200 * 2**20
+    memory.reset(device)
+    before = memory.peak(device).host_bytes
+    torch.ones(size, dtype=torch.uint8)  # touched, and let go of at once
+    during = memory.peak(device).host_bytes
+    assert during - before > 0.9 * size
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("this system cannot forget a peak")
+    memory.reset(device)
+    assert memory.peak(device).host_bytes < during - 0.5 * size
+    assert memory.peak(device).device_bytes is None
 
 
 def test_samples_measure_wall_and_cpu_time() -> None:

@@ -49,7 +49,9 @@ def test_the_json_says_what_was_measured_where(run: Run) -> None:
     data = json.loads(json.dumps(as_json(run)))
     assert data["schema"] == SCHEMA
     assert (data["device"], data["quick"]) == ("cpu", True)
-    assert set(data["parts"][0]) == {"suite", "seconds", "before", "after", "drift", "drifted"}
+    watched = {"before", "after", "drift", "drifted", "peak"}
+    assert set(data["parts"][0]) == {"suite", "seconds"} | watched
+    assert data["parts"][0]["peak"]["host_bytes"] > 10 * 2**20
     assert len(data["figures"][0]["samples"]) == 3
 
 
@@ -66,6 +68,18 @@ def test_a_name_that_is_taken_is_refused_unless_forced(run: Run, tmp_path: Path)
     assert archive.place("one", force=True, folder=tmp_path).is_file()
     with pytest.raises(NotFoundError, match="saved are: one"):
         archive.find("two", tmp_path)
+
+
+def test_a_run_from_before_memory_was_watched_is_still_read(run: Run, tmp_path: Path) -> None:
+    data = json.loads(json.dumps(as_json(run))) | {"schema": 2}
+    for part in data["parts"]:
+        del part["peak"]
+    for figure in data["figures"]:
+        del figure["goal"], figure["by"]
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(data))
+    parts = tuple(replace(part, peak=None) for part in run.parts)
+    assert archive.read(path) == replace(run, parts=parts)
 
 
 @pytest.mark.parametrize(("schema", "words"), [(SCHEMA + 1, "newer"), (1, "older")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import replace
 from pydoc_data.topics import topics
 
 import pytest
@@ -25,6 +26,7 @@ from pcompiler.bench.entropy import (
     read_back,
 )  # fmt: skip
 from pcompiler.bench.entropy_study import Plan, Study
+from pcompiler.bench.harness import Repeat
 from pcompiler.bench.race import Lap, race, speed
 from pcompiler.codec.dictionary import train
 from pcompiler.codec.zstd import Codec
@@ -97,7 +99,7 @@ def test_a_race_tells_the_slower_from_the_faster() -> None:
     def once() -> object:
         return Codec(3).compress(data)
 
-    found = race(lambda: [once() for _ in range(4)], once, len(data), 5, 0.005)
+    found = race(lambda: [once() for _ in range(4)], once, len(data), Repeat(5), 0.005)
     assert found.share < 0.6
 
 
@@ -137,9 +139,18 @@ def test_figures_stand_beside_their_references(outcomes: list[Outcome]) -> None:
     assert all(f.note and "cores" in f.note for f in speeds)
     shares = [f for f in found if "share of plain zstd" in f.name]
     assert len(shares) == 3 * 4
-    assert all(f.reference == 90.0 and f.value > 0 for f in shares)
+    assert all(f.goal == 90.0 and f.value > 0 for f in shares)
     types = found[-1]
     assert (types.value, types.note) == (1, "prompts: give a folder")
+
+
+def test_names_hold_nothing_that_was_measured(outcomes: list[Outcome]) -> None:
+    """Or two runs could not be compared."""
+    other = [replace(o, level=o.level + 1, kept_bytes=o.kept_bytes - 1) for o in outcomes]
+    names, others = (
+        {f.name for f in entropy_goals.figures(some, {})} for some in (outcomes, other)
+    )
+    assert names == others
 
 
 def test_the_published_figures_are_of_known_types() -> None:

@@ -37,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--suite", action="append", choices=SUITES, help="the same; may be repeated")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default auto)")
     p.add_argument("--threads", type=int, help="CPU threads (default: one for each core)")
-    p.add_argument("--rounds", type=int, help="timed repetitions (default 5, with --quick 3)")
+    more = "timed repetitions (default: 5, with --quick 3, and more where they disagree)"
+    p.add_argument("--rounds", type=int, help=more)
     p.add_argument("--quick", action="store_true", help="fewer rounds, probes and contexts")
     p.add_argument("--data", metavar="FOLDER", type=Path, help="more texts: prompts_cc0.csv")
     p.add_argument("--json", metavar="FILE", help="write the run as JSON; - prints it last")

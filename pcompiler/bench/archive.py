@@ -11,6 +11,7 @@ from typing import Any
 from pcompiler.bench import ROOT
 from pcompiler.bench.calibration import Calibration
 from pcompiler.bench.harness import Figure
+from pcompiler.bench.memory import Peak
 from pcompiler.bench.report import as_json
 from pcompiler.bench.runs import SCHEMA, Part, Run
 from pcompiler.errors import InputError, MismatchError, NotFoundError
@@ -82,6 +83,8 @@ def from_json(data: Any) -> Run:  # noqa: ANN401 - whatever a file holds
     """
     if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
         raise InputError("it is not a saved run; make one with python -m pcompiler.bench --save.")
+    if data["schema"] == 2:  # before memory was watched, and goals told from references
+        data = {**data, "schema": SCHEMA}
     if data["schema"] != SCHEMA:
         what = "a newer pcompiler; update it" if data["schema"] > SCHEMA else "an older pcompiler"
         raise MismatchError(
@@ -97,8 +100,8 @@ def from_json(data: Any) -> Run:  # noqa: ANN401 - whatever a file holds
 
 
 def _figure(fields: Mapping[str, Any]) -> Figure:
-    for name in ("value", "reference", "baseline", "spread", "cpu_s", "tolerance"):
-        if fields[name] is not None or name == "value":
+    for name in ("value", "reference", "goal", "baseline", "spread", "cpu_s", "tolerance"):
+        if fields.get(name) is not None or name == "value":
             _number(fields[name], name)
     if fields["better"] not in ("higher", "lower"):
         raise InputError(f"better {fields['better']!r}: it is higher or lower.")
@@ -110,7 +113,16 @@ def _part(fields: Mapping[str, Any]) -> Part:
         Calibration(_numbers(fields[when], "wall_s"), _numbers(fields[when], "cpu_s"))
         for when in ("before", "after")
     )
-    return Part(fields["suite"], _number(fields["seconds"], "seconds"), before, after)
+    seconds = _number(fields["seconds"], "seconds")
+    return Part(fields["suite"], seconds, before, after, _peak(fields.get("peak")))
+
+
+def _peak(fields: Mapping[str, Any] | None) -> Peak | None:
+    if fields is None:
+        return None
+    device = fields["device_bytes"]
+    host = int(_number(fields["host_bytes"], "host_bytes"))
+    return Peak(host, None if device is None else int(_number(device, "device_bytes")))
 
 
 def _numbers(fields: Mapping[str, Any], name: str) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import zstandard
 
 from pcompiler.bench import zstd_command
+from pcompiler.bench.harness import Repeat
 from pcompiler.bench.race import Speed, race, sustained
 from pcompiler.codec.dictionary import Dictionary
 from pcompiler.codec.zstd import WINDOW_LOG, Codec
@@ -207,12 +208,12 @@ def _compressing(
     some = parts[::step]
     return race(
         lambda: _compress(codec, some), _plain(method, some), sum(map(len, some)),
-        _rounds(whole_s * len(some) / len(parts), timing), timing.lap_s,
+        _repeat(whole_s * len(some) / len(parts), timing), timing.lap_s,
     )  # fmt: skip
 
 
-def _rounds(once_s: float, timing: Timing) -> int:
-    return max(2, min(timing.rounds, int(_LONGEST_S / once_s)))
+def _repeat(once_s: float, timing: Timing) -> Repeat:
+    return Repeat(max(2, min(timing.rounds, int(_LONGEST_S / once_s))))
 
 
 def _gain(
@@ -225,7 +226,7 @@ def _gain(
     lap_s = _THREADED_LAPS * timing.lap_s
     return race(
         lambda: _compress(codec, parts), lambda: _compress(one, parts), sum(map(len, parts)),
-        _rounds(whole_s, timing), lap_s,
+        _repeat(whole_s, timing), lap_s,
     )  # fmt: skip
 
 
@@ -240,7 +241,7 @@ def _decompressing(
     size = sum(map(len, parts))
     return race(
         lambda: codec.decompress_many(frames, size),
-        _plain_back(method, frames), size, timing.rounds, timing.lap_s,
+        _plain_back(method, frames), size, Repeat(timing.rounds), timing.lap_s,
     )  # fmt: skip
 
 

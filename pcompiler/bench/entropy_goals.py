@@ -47,9 +47,10 @@ def _saved(kind: str, cut: str, mine: Sequence[Outcome]) -> Figure:
     plain = _plain(mine, cut, best.level)
     without = 100 * plain.saved if plain else None
     return _figure(
-        f"{kind}, {cut}: saved ({how(best)})", 100 * best.saved, "%", "higher",
+        f"{kind}, {cut}: saved", 100 * best.saved, "%", "higher",
         _percent(reference.COMPRESSION_SAVED.get(kind)), without,
         cpu_s=best.size_bytes / best.compress.mb_per_cpu_s / 1e6, note=_bounds(best, mine),
+        by=how(best),
     )  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def _cheapest(kind: str, cut: str, mine: Sequence[Outcome]) -> list[Figure]:
     if wanted is None or not enough:
         return []
     best = max(enough, key=lambda o: o.compress.mb_per_cpu_s)
-    name = f"{kind}, {cut}: compress at {wanted:.0%} saved ({how(best)})"
+    name = f"{kind}, {cut}: compress at {wanted:.0%} saved"
     return [_rate(name, kind, best, mine)]
 
 
@@ -86,8 +87,8 @@ def _saved_stream(kind: str, mine: Sequence[Outcome]) -> Figure:
         f"the same: {', '.join(others)}."
     )
     goal = 100 * reference.COMPRESSION_SAVED_GOAL
-    name = f"{kind}, {STREAM} of all files: saved ({how(best)})"
-    return _figure(name, 100 * best.saved, "%", "higher", goal, note=note)
+    name = f"{kind}, {STREAM} of all files: saved"
+    return _figure(name, 100 * best.saved, "%", "higher", goal=goal, note=note, by=how(best))
 
 
 def _speeds(kind: str, mine: Sequence[Outcome]) -> list[Figure]:
@@ -95,14 +96,14 @@ def _speeds(kind: str, mine: Sequence[Outcome]) -> list[Figure]:
     plain = [o for o in _where(mine, WHOLE) if not o.dictionary_bytes and o.threads == 1]
     first = max(plain, key=lambda o: o.compress.mb_per_cpu_s)
     back = _plain(mine, WHOLE, 3) or first
-    name = f"{kind}, {WHOLE}: compress at {first.saved:.1%} saved ({how(first)})"
+    name = f"{kind}, {WHOLE}: compress at the fastest level"
     return [
         _rate(name, kind, first, mine),
         _figure(
-            f"{kind}, {WHOLE}: decompress ({how(back)})", back.decompress.mb_per_cpu_s, "MB/CPU-s",
+            f"{kind}, {WHOLE}: decompress", back.decompress.mb_per_cpu_s, "MB/CPU-s",
             "higher", reference.COMPRESSION_MB_PER_S.get(kind), back.decompress.other_mb_per_cpu_s,
             note=_cores(kind, back.decompress.mb_per_cpu_s, mine),
-            samples=back.decompress.cpu_rates,
+            samples=back.decompress.cpu_rates, by=how(back),
         ),
     ]  # fmt: skip
 
@@ -112,6 +113,7 @@ def _rate(name: str, kind: str, o: Outcome, mine: Sequence[Outcome]) -> Figure:
         name, o.compress.mb_per_cpu_s, "MB/CPU-s", "higher",
         reference.COMPRESSION_MB_PER_S.get(kind), o.compress.other_mb_per_cpu_s,
         note=_cores(kind, o.compress.mb_per_cpu_s, mine), samples=o.compress.cpu_rates,
+        by=f"{how(o)}, {o.saved:.1%} saved",
     )  # fmt: skip
 
 
@@ -137,9 +139,9 @@ def _command(kind: str, mine: Sequence[Outcome]) -> list[Figure]:
     goal = 100 * reference.ZSTD_SHARE_GOAL
     return [
         _figure(
-            f"{kind}, {o.cut}: compress, share of the zstd {o.beside.command.version} command "
-            f"({how(o)})", 100 * o.beside.share, "%", "higher", goal,
-            note="another version and build of zstd than the library's.",
+            f"{kind}, {o.cut}: compress, share of the zstd command", 100 * o.beside.share, "%",
+            "higher", goal=goal, note="another version and build of zstd than the library's.",
+            by=f"version {o.beside.command.version}, {how(o)}",
         )
         for o in mine if o.beside
     ]  # fmt: skip
@@ -149,8 +151,8 @@ def _same(kind: str, mine: Sequence[Outcome]) -> Figure:
     """Bytes that came back, of all that were compressed; a single other one ends the suite."""
     share = sum(o.equal_bytes for o in mine) / sum(o.size_bytes for o in mine)
     quality = _percent(reference.COMPRESSION_QUALITY.get(kind))
-    name = f"{kind}: bytes equal after {len(mine)} round trips"
-    return _figure(name, 100 * share, "%", "higher", quality)
+    name = f"{kind}: bytes equal after compression and back"
+    return _figure(name, 100 * share, "%", "higher", quality, by=f"{len(mine)} methods")
 
 
 def _high(outcomes: Sequence[Outcome]) -> list[Figure]:
@@ -165,11 +167,11 @@ def _high(outcomes: Sequence[Outcome]) -> list[Figure]:
     most = "; ".join(f"{o.kind} {o.saved:.1%} ({o.cut}, {how(o)})" for o in best)
     return [
         _figure(f"content types with over {goal:.0%} saved", len(above), "types", "higher",
-                reference.COMPRESSION_TYPES_GOAL, note=f"most saved: {most}."),
+                goal=reference.COMPRESSION_TYPES_GOAL, note=f"most saved: {most}."),
         *(
-            _figure(f"{kind}, {o.cut}: compress at {o.saved:.1%} saved ({how(o)})", _speed(o),
-                    "MB/CPU-s", "higher", baseline=o.compress.other_mb_per_cpu_s,
-                    samples=o.compress.cpu_rates)
+            _figure(f"{kind}: compress at over {goal:.0%} saved", _speed(o), "MB/CPU-s", "higher",
+                    baseline=o.compress.other_mb_per_cpu_s, samples=o.compress.cpu_rates,
+                    by=f"{o.cut}, {how(o)}, {o.saved:.1%}")
             for kind, o in above.items()
         ),
     ]  # fmt: skip
@@ -198,7 +200,7 @@ def _share(name: str, shares: Sequence[tuple[float, Outcome]], note: str = "") -
     return [
         _figure(
             f"{name}, share of plain zstd's speed", median(values), "%", "higher",
-            100 * reference.ZSTD_SHARE_GOAL, spread=spread(values),
+            goal=100 * reference.ZSTD_SHARE_GOAL, spread=spread(values),
             note=f"median of {len(values)}; least {worst:.0%}: {where.kind}, {how(where)}.{note}",
         )
     ]  # fmt: skip

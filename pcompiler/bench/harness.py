@@ -1,19 +1,51 @@
-"""Timing: warm-up, rounds, median and spread, wall beside CPU seconds, in one process."""
+"""Timing: rounds until they agree, median and spread, wall beside CPU seconds, in one process."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pcompiler.bench import ROOT
 from pcompiler.device import Device
+
+STEADY = 0.02  # of the median, by which it may be off when rounds are enough
+MOST_ROUNDS = 100
+MEDIAN_ERROR = 0.93  # of a normal distribution: 1.2533 σ/√n, and its interquartile range is 1.349 σ
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """How often something is timed: until its median is known, or the time for it is spent.
+
+    Attributes:
+        rounds: at least.
+        budget_s: seconds after which no further round begins; 0: no more than ``rounds``.
+    """
+
+    rounds: int
+    budget_s: float = 0.0
+
+    def until_steady(self, *watched: list[float]) -> Iterator[int]:
+        """Number the rounds.
+
+        Args:
+            watched: lists that each round adds a value to; when the medians of all are known to
+                within 2 %, that is enough.
+        """
+        start = time.perf_counter()
+        for number in range(max(self.rounds, MOST_ROUNDS)):
+            spent = time.perf_counter() - start >= self.budget_s
+            if number >= self.rounds and (spent or all(map(_is_steady, watched))):
+                return
+            yield number
 
 
 @dataclass(frozen=True)
@@ -22,15 +54,22 @@ class Setting:
 
     Attributes:
         device: where.
-        rounds: timed repetitions of each figure.
+        rounds: timed repetitions of each figure, at least.
         quick: fewer probes and rounds.
         data: folder with texts that not every machine has, if there is one.
+        budget_s: seconds for further rounds of a figure that they disagree about; 0: none.
     """
 
     device: Device
     rounds: int
     quick: bool
     data: Path | None = None
+    budget_s: float = 0.0
+
+    @property
+    def repeat(self) -> Repeat:
+        """How often each figure is timed."""
+        return Repeat(self.rounds, self.budget_s)
 
 
 @dataclass(frozen=True)
@@ -44,6 +83,7 @@ class Figure:
         unit: of value, reference, baseline and spread.
         better: which direction is good.
         reference: the published figure, if there is one.
+        goal: a target that goes further than that, or of what has no published figure.
         baseline: what it is compared with, measured in the same run, if there is one.
         spread: interquartile range over the rounds.
         cpu_s: CPU seconds of one round, all threads.
@@ -52,6 +92,7 @@ class Figure:
             any, two runs are compared by them.
         tolerance: by which two runs of the same code differ, whatever the rounds of one say: 0.5
             is 50 %; none: what is usual for the unit.
+        by: what it was reached by, where the best of several ways is taken.
     """
 
     suite: str
@@ -66,6 +107,8 @@ class Figure:
     note: str | None = None
     samples: tuple[float, ...] = ()
     tolerance: float | None = None
+    goal: float | None = None
+    by: str | None = None
 
 
 @dataclass
@@ -106,6 +149,11 @@ def spread(values: list[float]) -> float:
         return 0.0
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return high - low
+
+
+def _is_steady(values: list[float]) -> bool:
+    off = MEDIAN_ERROR * spread(values) / math.sqrt(len(values))
+    return off <= STEADY * statistics.median(values)
 
 
 def hardware() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from pcompiler.bench.harness import spread
+from pcompiler.bench.harness import Repeat, spread
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,11 @@ class Lap:
 
 
 def race(
-    ours: Callable[[], object], other: Callable[[], object], size: int, rounds: int, lap_s: float
+    ours: Callable[[], object],
+    other: Callable[[], object],
+    size: int,
+    repeat: Repeat,
+    lap_s: float,
 ) -> Speed:
     """Time both in turn; who begins changes with every round.
 
@@ -58,17 +62,19 @@ def race(
         ours: works on ``size`` bytes.
         other: the same work, done by what ours is compared with.
         size: bytes of one call.
-        rounds: how often each is timed.
+        repeat: how often each is timed; enough is when their share is known.
         lap_s: seconds of each round, about; short work is repeated.
     """
     other()  # warm-up
     repeats = max(1, round(lap_s / max(_lap(ours, size, 1).wall_s, 1e-6)))
     mine: list[Lap] = []
     theirs: list[Lap] = []
-    for turn in range(rounds):
+    shares: list[float] = []
+    for turn in repeat.until_steady(shares):
         pair = ((ours, mine), (other, theirs))
         for function, laps in pair if turn % 2 else reversed(pair):
             laps.append(_lap(function, size, repeats))
+        shares.append(theirs[-1].cpu_s / mine[-1].cpu_s)
     return speed(mine, theirs)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ def noise(run: Run) -> str:
 def as_table(figures: Sequence[Figure]) -> str:
     """The figures, and how each stands beside its reference and its baseline."""
     columns = ("figure", "ours", "± spread", "cpu", "baseline", "reference", "reached")
-    missed = [f for f in figures if f.note and reached(f) == "no"]
+    missed = [f for f in figures if f.note and "no" in (reached(f), goal_reached(f))]
     notes = [f"\n{figure.name}: {figure.note}" for figure in missed]
     return render(columns, [_row(figure) for figure in figures]) + "".join(notes)
 
@@ -45,22 +45,45 @@ def _row(figure: Figure) -> tuple[str, ...]:
         return "–" if value is None else shown_value(value, figure.unit)
 
     return (
-        f"{figure.suite}: {figure.name}",
+        f"{figure.suite}: {figure.name}" + (f" ({figure.by})" if figure.by else ""),
         shown(figure.value),
         shown(figure.spread),
         seconds(figure.cpu_s),
         shown(figure.baseline),
-        shown(figure.reference),
-        reached(figure),
+        "; ".join(_aims(figure)) or "–",
+        "; ".join(_outcomes(figure)),
     )
 
 
+def _aims(figure: Figure) -> Iterator[str]:
+    if figure.reference is not None:
+        yield shown_value(figure.reference, figure.unit)
+    if figure.goal is not None:
+        yield f"goal {shown_value(figure.goal, figure.unit)}"
+
+
+def _outcomes(figure: Figure) -> Iterator[str]:
+    if reference := reached(figure):
+        yield reference
+    if goal := goal_reached(figure):
+        yield f"goal {goal}"
+
+
 def reached(figure: Figure) -> str:
-    """Whether the reference was: yes, no, or nothing where there is none."""
-    if figure.reference is None:
+    """Whether the published reference was: yes, no, or nothing where there is none."""
+    return _at_least(figure, figure.reference)
+
+
+def goal_reached(figure: Figure) -> str:
+    """The same of the goal."""
+    return _at_least(figure, figure.goal)
+
+
+def _at_least(figure: Figure, aim: float | None) -> str:
+    if aim is None:
         return ""
     sign = 1 if figure.better == "higher" else -1
-    return "yes" if sign * (figure.value - figure.reference) >= 0 else "no"
+    return "yes" if sign * (figure.value - aim) >= 0 else "no"
 
 
 def shown_value(value: float, unit: str) -> str:

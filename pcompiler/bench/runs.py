@@ -10,15 +10,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pcompiler import __version__
-from pcompiler.bench import ROOT
+from pcompiler.bench import ROOT, memory
 from pcompiler.bench.calibration import DRIFT_LIMIT, Calibration, calibrate, drift
 from pcompiler.bench.harness import Figure, Setting, commit, hardware
+from pcompiler.bench.memory import Peak
 from pcompiler.bench.suites import SUITES, get
-from pcompiler.device import pick
+from pcompiler.device import Device, pick
 from pcompiler.errors import InputError
 
-SCHEMA = 2  # of the JSON form
+SCHEMA = 3  # of the JSON form
 ROUNDS, QUICK_ROUNDS = 5, 3
+BUDGET_S, QUICK_BUDGET_S = 8.0, 1.0  # for a figure whose rounds disagree
 
 Suite = Callable[[Setting], list[Figure]]
 
@@ -32,12 +34,14 @@ class Part:
         seconds: wall time it took, calibration apart.
         before: the machine's speed just before it.
         after: the same, just after.
+        peak: the most memory meanwhile; none: of a run that did not watch it.
     """
 
     suite: str
     seconds: float
     before: Calibration
     after: Calibration
+    peak: Peak | None = None
 
     @property
     def drift(self) -> float:
@@ -112,7 +116,7 @@ def run(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         quick: fewer rounds, records, probes and contexts.
         threads: CPU threads of torch meanwhile; none: as many as it has.
-        rounds: timed repetitions; none: 5, or 3 when quick.
+        rounds: timed repetitions; none: 5, or 3 when quick, and more where they disagree.
         data: folder with more texts.
 
     Raises:
@@ -126,8 +130,7 @@ def run(
     usual = chosen.use_threads(None)
     chosen.use_threads(threads)
     try:
-        setting = Setting(chosen, rounds or (QUICK_ROUNDS if quick else ROUNDS), quick, data)
-        return measure(functions, setting)
+        return measure(functions, _setting(chosen, quick, rounds, data))
     finally:
         chosen.use_threads(usual)
 
@@ -139,9 +142,11 @@ def measure(suites: Mapping[str, Suite], setting: Setting) -> Run:
     parts: list[Part] = []
     for name, suite in suites.items():
         before, start = calibrate(), time.perf_counter()
+        memory.reset(setting.device)
         figures += suite(setting)
         seconds = time.perf_counter() - start
-        parts.append(Part(name, seconds, before, calibrate()))
+        peak = memory.peak(setting.device)
+        parts.append(Part(name, seconds, before, calibrate(), peak))
     threads = setting.device.use_threads(None)
     return Run(
         figures=tuple(figures),
@@ -154,6 +159,13 @@ def measure(suites: Mapping[str, Suite], setting: Setting) -> Run:
         quick=setting.quick,
         threads=threads,
     )
+
+
+def _setting(device: Device, quick: bool, rounds: int | None, data: Path | None) -> Setting:
+    if rounds:
+        return Setting(device, rounds, quick, data)
+    least, budget_s = (QUICK_ROUNDS, QUICK_BUDGET_S) if quick else (ROUNDS, BUDGET_S)
+    return Setting(device, least, quick, data, budget_s)
 
 
 def labels(figures: Sequence[Figure]) -> dict[str, Figure]:
@@ -182,8 +194,8 @@ def _check(threads: int | None, rounds: int | None, data: Path | None) -> None:
 
 
 def _check_finite(figure: Figure) -> None:
-    numbers = (figure.value, figure.reference, figure.baseline, figure.spread, figure.cpu_s)
-    for number in (*numbers, figure.tolerance, *figure.samples):
+    numbers = (figure.value, figure.reference, figure.goal, figure.baseline, figure.spread)
+    for number in (*numbers, figure.cpu_s, figure.tolerance, *figure.samples):
         if number is not None and not math.isfinite(number):
             raise InputError(
                 f"{figure.suite}: {figure.name}: {number} is not a finite number; "

@@ -207,7 +207,7 @@ def _speed(model: LanguageModel, setting: Setting) -> list[Figure]:
         speed("… where words are known from other prompts", again),
         _figure(
             "shortening by the model, CPU over a prefill's", median(ratios), "×", "lower",
-            reference.SHORTEN_PREFILLS_GOAL, spread=max(ratios) - min(ratios),
+            goal=reference.SHORTEN_PREFILLS_GOAL, spread=max(ratios) - min(ratios),
             cpu_s=by_model.cpu_median,
         ),
     ]  # fmt: skip
@@ -232,7 +232,7 @@ def _met(model: LanguageModel, corpus: Corpus) -> list[Figure]:
             worst,
             "%",
             "lower",
-            100 * reference.RATE_ERROR_GOAL,
+            goal=100 * reference.RATE_ERROR_GOAL,
         )
     ]
 

@@ -39,7 +39,11 @@ def listing(setting: Setting, folder: Path) -> list[Figure]:
                 shown.update(1)
             put_s = (time.perf_counter() - before) / count
         store.records.engine.compact()
-    rounds = [_read(folder, count) for _ in range(setting.rounds)]
+    listed: list[float] = []
+    rounds = []
+    for _ in setting.repeat.until_steady(listed):
+        rounds.append(_read(folder, count))
+        listed.append(rounds[-1][1])
     names = (
         f"opening a store of {count} artifacts to read",
         f"listing {count} artifacts",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,9 +25,10 @@ def one_layer(setting: Setting, model: LanguageModel, ids: Sequence[int], layer:
         r = update.inputs.repeat(1, TOKENS // QUERY, 1)
         r_context = r + update.bias.repeat(1, TOKENS // QUERY, 1)
         times = Samples()
-        for _ in range(setting.rounds + 1):
+        _factors(block, r, r_context)  # warm-up
+        for _ in setting.repeat.until_steady(times.wall):
             times.time(setting.device, lambda: _factors(block, r, r_context))
-    return Samples(times.wall[1:], times.cpu[1:])  # the first was warm-up
+    return times
 
 
 def errors(model: LanguageModel, context: list[int], query: list[int]) -> tuple[float, float]:
@@ -62,12 +61,6 @@ def many(
     times, kept = Samples(), list[LayerUpdate]()
     times.time(setting.device, lambda: kept.extend(exact_updates(model, contexts, queries)))
     return times.wall[0], sum(update.size_bytes for update in kept)
-
-
-def peak_bytes() -> float:
-    """Most resident memory of this process so far; Linux counts kilobytes, macOS bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak) if sys.platform == "darwin" else peak * 1024.0
 
 
 def _factors(block: Any, r: torch.Tensor, r_context: torch.Tensor) -> None:  # noqa: ANN401

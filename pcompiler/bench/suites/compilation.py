@@ -6,7 +6,6 @@ What bounds it: a prefill of n tokens costs 2·P·n operations (SmolLM2: P = 134
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import torch
 from transformers import DynamicCache
 
 from pcompiler import pipeline, progress, targets
-from pcompiler.bench import ROOT, reference
+from pcompiler.bench import ROOT, memory, reference
 from pcompiler.bench.harness import Figure, Samples, Setting, spread
 from pcompiler.config import Config, TargetConfig
 from pcompiler.frontend import read_source
@@ -33,7 +32,6 @@ from pcompiler.runtime.decode import first_token
 from pcompiler.store.db import Store
 
 QUICK_PROBES = 8
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in which ru_maxrss counts
 _figure = partial(Figure, "compilation")
 
 
@@ -84,10 +82,10 @@ class _Bench:
 
     def compile(self) -> list[Figure]:
         """Prompt text → stored artifact, in turn with a bare transformers prefill."""
-        bare, ratios = Samples(), []
+        bare, ratios = Samples(), list[float]()
         built: list[float] = []
         hits = Samples()
-        for _ in range(self.setting.rounds):
+        for _ in self.setting.repeat.until_steady(ratios):
             bare.time(self.setting.device, lambda: _bare_prefill(self.model, self.work))
             work = self._work(self.probes[:1])  # timed apart from measuring, which needs a probe
             done = pipeline.compile_prompt(work, "kv", self.store, Gates())
@@ -125,7 +123,7 @@ class _Bench:
         work = self.work.with_targets(settings)
         done = pipeline.compile_prompt(work, "hybrid", self.store, Gates())
         f, timing = done.fidelity, done.header.timing
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+        peak = memory.peak(self.setting.device).host_bytes
         share, bound = f.agreement * 100, f.agreement_no_prompt * 100
         return [
             _figure("compile to hybrid 10×, rank 16", timing["compile_s"], "s", "lower"),
@@ -151,7 +149,7 @@ class _Bench:
             stored = self.store.get(self.id).tensors()
             first_token(self.model, target.attach(self.model, stored), query)
 
-        for _ in range(self.setting.rounds):
+        for _ in self.setting.repeat.until_steady(artifact.wall, full.wall):
             load.time(device, lambda: self.store.get(self.id).tensors())
             attach.time(device, lambda: target.attach(self.model, tensors).cache(self.model))
             artifact.time(device, from_store)
@@ -169,8 +167,8 @@ class _Bench:
 
     def help(self) -> list[Figure]:
         """A whole process: what a user waits for."""
-        walls = []
-        for _ in range(self.setting.rounds):
+        walls: list[float] = []
+        for _ in self.setting.repeat.until_steady(walls):
             start = time.perf_counter()
             subprocess.run(
                 [sys.executable, "-m", "pcompiler", "--help"], check=True, capture_output=True

@@ -82,8 +82,8 @@ class _Bench:
                     next(iter(batch_s.values()), None), floor and BATCH / floor, times.spread,
                     times.cpu_median, "the baseline is the floor: operations at the matmul rate.",
                     tuple(times.wall)),
-            _figure(f"{each}, cold", per_s, "texts/s", "higher", goal, floor,
-                    per_s * times.spread / times.median,
+            _figure(f"{each}, cold", per_s, "texts/s", "higher", None, floor,
+                    per_s * times.spread / times.median, goal=goal,
                     samples=tuple(BATCH / s for s in times.wall)),
             _figure(f"{each}, cold, tokens", tokens / times.median, "tokens/s", "higher",
                     samples=tuple(tokens / s for s in times.wall)),
@@ -107,7 +107,7 @@ class _Bench:
         note = "misses cost what a cold text costs; nothing was in the cache at first."
         return [
             _figure(f"{name}, workload of {requests:,}, from an empty cache", per_s, "texts/s",
-                    "higher", rates[kind] if kind else reference.CACHED_PER_S_GOAL,
+                    "higher", rates[kind] if kind else None, goal=reference.CACHED_PER_S_GOAL,
                     cpu_s=sum(times.cpu) / len(times.cpu), note=note),
             _figure("… its batches of 100, median", times.median, "s", "lower",
                     reference.EMBEDDING_BATCH_S[kind] if kind else None, spread=times.spread),
@@ -117,7 +117,7 @@ class _Bench:
     def _timed(self, provider: Provider, texts: Sequence[str]) -> Samples:
         times = Samples()
         provider.embed(texts)  # warm-up
-        for _ in range(self.setting.rounds):
+        for _ in self.setting.repeat.until_steady(times.wall):
             times.time(self.setting.device, lambda: provider.embed(texts))
         return times
 

@@ -101,7 +101,7 @@ def _operations(setting: Setting, pairs: Sequence[Pair], ours: Ours, raw: Raw) -
         other = latencies(theirs, parts(pairs, kind.records))
         size = RECORD_BYTES * len(pairs)
         lap_s = QUICK_LAP_S if setting.quick else LAP_S
-        speed = race(partial(mine, pairs), partial(theirs, pairs), size, setting.rounds, lap_s)
+        speed = race(partial(mine, pairs), partial(theirs, pairs), size, setting.repeat, lap_s)
         figures += _of_kind(kind, one, other, speed)
         means.append(one.mean / kind.records)
         if kind.method == "batches":  # what follows reads from tables
@@ -110,7 +110,7 @@ def _operations(setting: Setting, pairs: Sequence[Pair], ours: Ours, raw: Raw) -
     worst = max(means)
     figures.append(
         _figure("mean of the slowest operation, a record", worst, "s", "lower",
-                reference.STORAGE_MEAN_GOAL_S)
+                reference.STORAGE_MEAN_S, goal=reference.STORAGE_MEAN_GOAL_S)
     )  # fmt: skip
     return figures
 
@@ -133,7 +133,7 @@ def _of_kind(kind: _Kind, one: Latencies, other: Latencies, speed: Speed) -> lis
             samples=tuple(rate * 1e6 / RECORD_BYTES for rate in speed.rates),
         ),
         _figure(
-            f"{kind.name}, share of rocksdict's speed", share, "%", "higher", goal,
+            f"{kind.name}, share of rocksdict's speed", share, "%", "higher", goal=goal,
             spread=speed.spread * 100, samples=tuple(share * 100 for share in speed.shares),
         ),
     ]  # fmt: skip

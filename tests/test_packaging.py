@@ -24,6 +24,8 @@ LAYERS = (
         "threads",
         "closing",
         "interrupts",
+        "alerts",
+        "memory",
         "__init__",
     ),
     ("device", "progress", "wheel", "embedded", "codec"),

@@ -1,0 +1,1 @@
+"""What watches a server: Prometheus rules and Grafana dashboards, generated from our own data."""

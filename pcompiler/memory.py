@@ -1,0 +1,59 @@
+"""How much memory this process has, and how much it may have with those beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROLLUP = Path("/proc/self/smaps_rollup")
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+def used_bytes() -> int:
+    """Resident bytes; where Linux tells, pages shared by n processes count 1/n in each.
+
+    So that the sum over processes counts weights which all of them map once.
+    """
+    try:
+        lines = _ROLLUP.read_text().splitlines()
+    except OSError:  # no Linux, or too old
+        return _peak_bytes()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def limit_bytes() -> int:
+    """What the machine has, or what its control group may have if that is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, *_group_limits())
+
+
+def _peak_bytes() -> int:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _group_limits() -> Iterator[int]:
+    """Of this process's control group and those around it; version 2, then version 1."""
+    yield sys.maxsize
+    for path in (*_group_files(), _GROUPS / "memory" / "memory.limit_in_bytes"):
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():  # "max": none
+            yield int(text)
+
+
+def _group_files() -> Iterator[Path]:
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    inside = Path(own.lstrip("/"))
+    for folder in (inside, *inside.parents):
+        yield _GROUPS / folder / "memory.max"

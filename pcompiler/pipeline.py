@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 
-from pcompiler import fidelity, latency, targets
+from pcompiler import fidelity, latency, outcome, targets
 from pcompiler.clock import Clock
 from pcompiler.codec import tensors, zstd
 from pcompiler.config import Config, TargetConfig, check_gates
@@ -150,6 +150,7 @@ class Compiled:
         return self.header.fidelity
 
 
+@outcome.reported
 def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> Compiled:
     """Compile a prompt to a target, measure it, and store it if it passes the gates.
 

@@ -6,11 +6,12 @@ import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import zstandard
 
+from pcompiler.codec.measured import measured
 from pcompiler.config import MAX_ZSTD_THREADS, ZSTD_LEVELS
 from pcompiler.errors import ConfigError, DamageError, MismatchError
 
@@ -239,7 +240,8 @@ def compress(
     data: bytes, level: int = 3, threads: int = 1, *, long_distance: bool = False
 ) -> bytes:
     """One frame with its content size and an XXH64 checksum of the content; see ``Codec``."""
-    return _codec(level, threads, long_distance).compress(data)
+    codec = _codec(level, threads, long_distance)
+    return measured("compress", "tensors", codec.compress, data)
 
 
 def decompress(frame: bytes, size: int) -> bytes:
@@ -254,7 +256,7 @@ def decompress(frame: bytes, size: int) -> bytes:
     """
     if size > SLACK_BYTES + MAX_FACTOR * len(frame):
         raise DamageError(f"{len(frame)} compressed bytes claim to hold {size}; refused.")
-    content = _codec().decompress(frame, size)
+    content = measured("decompress", "tensors", partial(_codec().decompress, max_bytes=size), frame)
     if len(content) != size:
         raise DamageError(f"a compressed part holds {len(content)} bytes where {size} belong.")
     return content

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from pcompiler import meter
 from pcompiler.dynamics.states import padded, run, watching
 from pcompiler.errors import InputError
 from pcompiler.model import LanguageModel
@@ -85,6 +86,7 @@ class LayerUpdate:
         return self.left(weight) * amount.to(weight.dtype)
 
 
+@meter.timed("exact_updates_seconds")
 def exact_updates(
     model: LanguageModel,
     context_ids: Sequence[Sequence[int]],
@@ -108,6 +110,7 @@ def exact_updates(
         whole = whole or [update.room_for(len(rows)) for update in part]
         for update, piece in zip(whole, part, strict=True):
             update.write(here, piece)
+    meter.count("exact_updates", len(whole) * sum(map(len, query_ids)))
     return whole
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from pcompiler import meter
 from pcompiler.dynamics.lowrank import project
 from pcompiler.dynamics.moments import Moments
 from pcompiler.runtime.patch import Delta
@@ -37,6 +38,7 @@ class Ridge:
     _towards: int = 1
     _rest: int = 0
 
+    @meter.timed("patch_layer_seconds")
     def __call__(self, layer: int, fitting: Moments, validation: Moments) -> Delta | None:
         """The delta at the λ with the least validation error; none where that is no gain."""
         if not self.ranks[layer]:

@@ -13,12 +13,13 @@ from typing import TypeAlias
 
 import torch
 
-from pcompiler.dynamics.system import TOLERANCE, Solution, System
+from pcompiler.dynamics.system import TOLERANCE, Solution, System, reported
 
 Solver: TypeAlias = Callable[[torch.Tensor, torch.Tensor, float], Solution]
 GROWTH = 1e3  # a residual this many times its start will not come back
 
 
+@reported
 def direct(gram: torch.Tensor, rhs: torch.Tensor, ridge: float) -> Solution:
     """Cholesky: k³/3 + 2k²d operations; in float64 if fp32 fails or misses 1e-4.
 
@@ -44,6 +45,7 @@ def direct(gram: torch.Tensor, rhs: torch.Tensor, ridge: float) -> Solution:
     return system.answer(x)
 
 
+@reported
 def conjugate_gradients(
     gram: torch.Tensor,
     rhs: torch.Tensor,
@@ -82,6 +84,7 @@ def conjugate_gradients(
     raise system.unsolvable("a direction of no curvature")
 
 
+@reported
 def gradient_descent(
     gram: torch.Tensor,
     rhs: torch.Tensor,

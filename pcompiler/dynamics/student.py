@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 from torch.nn.functional import pad
 
-from pcompiler import progress
+from pcompiler import meter, progress
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import Before, Teacher, Walker
 from pcompiler.dynamics.matching import keep, match
@@ -98,6 +98,7 @@ class Student:
                 rows = [self._rows(block, i, teacher) for i in some]
                 sums.add(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
         delta = self.solve(layer, fitting, validation)
+        meter.count("patched_layers", outcome="left_out" if delta is None else "kept")
         self.solving_s += time.perf_counter() - start
         return delta
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import wraps
+from typing import ParamSpec
 
 import torch
 
+from pcompiler import meter
 from pcompiler.device import float64_home
 from pcompiler.errors import ConfigError, SolveError
 
@@ -33,6 +37,36 @@ class Solution:
     seconds: float
     converged: bool
     diverged: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """In a word: converged, diverged, or stopped after as many steps as were allowed."""
+        if self.converged:
+            return "converged"
+        return "diverged" if self.diverged else "stopped"
+
+
+Given = ParamSpec("Given")
+
+
+def reported(solve: Callable[Given, Solution]) -> Callable[Given, Solution]:
+    """The same solver; says what each solve came to."""
+    of = {"solver": solve.__name__}
+
+    @wraps(solve)
+    def run(*args: Given.args, **settings: Given.kwargs) -> Solution:
+        try:
+            done = solve(*args, **settings)
+        except SolveError:
+            meter.count("solves", outcome="failed", **of)
+            raise
+        meter.count("solves", outcome=done.outcome, **of)
+        meter.observe("solver_iterations", done.iterations, **of)
+        meter.observe("solver_residual", done.residuals[-1], **of)
+        meter.observe("solver_seconds", done.seconds, **of)
+        return done
+
+    return run
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pcompiler import meter
 from pcompiler.errors import InputError, VectorError
 
 Vectors = NDArray[np.float32]
@@ -47,6 +49,25 @@ class Documents(Provider, Protocol):
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """As ``embed``, of all of each text."""
         ...
+
+
+Embed = TypeVar("Embed", bound=Callable[..., Any])
+
+
+def reported(provider: str) -> Callable[[Embed], Embed]:
+    """Decorates a provider's method that makes vectors: ``(self, texts, …)``."""
+
+    def decorate(embed: Embed) -> Embed:
+        @wraps(embed)
+        def run(self: object, texts: Sequence[str], *args: object, **settings: object) -> object:
+            with meter.timed("embedding_seconds", provider=provider):
+                made = embed(self, texts, *args, **settings)
+            meter.count("embedding_texts", len(texts), provider=provider)
+            return made
+
+        return cast("Embed", run)
+
+    return decorate
 
 
 def check_texts(texts: Sequence[str]) -> None:

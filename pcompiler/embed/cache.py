@@ -20,6 +20,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from pcompiler import meter
 from pcompiler.embed.base import Documents, Provider, Vectors, check_texts, check_vectors
 
 _HEAD = struct.Struct("<2sHI")
@@ -138,8 +139,7 @@ class Cached:
             records = {k: encode(v) for k, v in zip(missing, made, strict=True)}
             self.store.add_vectors(records)
             found |= dict(zip(missing, made.astype("<f2").astype(np.float32), strict=True))
-        self.counts.misses += len(missing)
-        self.counts.hits += len(texts) - len(missing)
+        self._count(len(texts) - len(missing), len(missing))
         rows = [found[key] for key in keys]
         return np.stack(rows) if rows else np.zeros((0, self.width), np.float32)
 
@@ -164,6 +164,12 @@ class Cached:
             if limit is not None and len(keys) >= limit:
                 break
         return keys, np.stack(rows) if rows else np.zeros((0, self.width), np.float32)
+
+    def _count(self, hits: int, misses: int) -> None:
+        self.counts.hits += hits
+        self.counts.misses += misses
+        meter.count("cache_requests", hits, cache="embeddings", result="hit")
+        meter.count("cache_requests", misses, cache="embeddings", result="miss")
 
     def _found(self, keys: Mapping[bytes, object]) -> dict[bytes, Vectors]:
         records = self.store.vectors(list(keys))

@@ -23,7 +23,7 @@ from torch.nn.functional import normalize
 from pcompiler import progress
 from pcompiler.device import Device, pick
 from pcompiler.embed import pretrained
-from pcompiler.embed.base import Vectors, check_texts
+from pcompiler.embed.base import Vectors, check_texts, reported
 from pcompiler.embed.pretrained import NAME, WHEEL, WINDOW
 from pcompiler.embed.ragged import PRECISIONS, Ragged, faster
 from pcompiler.errors import ConfigError, InputError, ModelError
@@ -155,6 +155,7 @@ class Encoder:
         found: Vectors = self._documents(texts, self.batch).numpy()
         return found
 
+    @reported("encoder")
     def encode(self, texts: Sequence[str], batch: int | None = None) -> torch.Tensor:
         """One unit vector a text, in the order of the texts.
 
@@ -219,6 +220,7 @@ class Encoder:
                 return int(number)
         raise ModelError(f"the encoder's tokenizer has no {' or '.join(names)}.")
 
+    @reported("encoder")
     def _documents(self, texts: Sequence[str], batch: int) -> torch.Tensor:
         """(n, 384): windows of all texts run together."""
         pieces = [list(_windows(ids, self.window - 2)) for ids in self._ids(texts)]

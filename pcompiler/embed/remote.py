@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from pcompiler.embed.base import Vectors, check_texts, check_vectors, unit
+from pcompiler.embed.base import Vectors, check_texts, check_vectors, reported, unit
 from pcompiler.embed.patience import RETRIED, wait_s
 from pcompiler.errors import ConfigError, InputError, RemoteError
 
@@ -95,6 +95,7 @@ class Remote:
         """Dimensions of a vector: those of one that the server is asked for."""
         return int(self._asked(["width"], None).shape[1])
 
+    @reported("remote")
     def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, width), one unit vector a text; a text longer than the server's window is its affair.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from pcompiler.embed.base import Vectors, check_texts, check_vectors, unit
+from pcompiler.embed.base import Vectors, check_texts, check_vectors, reported, unit
 from pcompiler.errors import ModelError
 from pcompiler.wheel import cache_folder
 
@@ -96,6 +96,7 @@ class Static:
         """Dimensions of a vector: 256."""
         return int(self.table.shape[1])
 
+    @reported("static")
     def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, width), one unit vector a text; zeros for a text without any token."""
         check_texts(texts)

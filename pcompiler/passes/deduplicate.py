@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pcompiler import meter
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 from pcompiler.passes import protect
 from pcompiler.passes.protect import Span
@@ -35,12 +36,17 @@ def run(prompt: Prompt, repeats: Sequence[Sequence[Span]] | None = None) -> Prom
     return prompt.with_texts(_without_bare_headings(prompt, texts))
 
 
+@meter.timed("pass_seconds", step="deduplicate")
 def exact(prompt: Prompt) -> list[list[Span]]:
     """Segments that are equal to an earlier one of the same role.
 
     Whitespace does not count. Fenced parts, examples (where saying the same is the point) and
     short lines are never taken for repetitions.
     """
+    return _equal(prompt)
+
+
+def _equal(prompt: Prompt) -> list[list[Span]]:
     seen: set[tuple[str, str]] = set()
     found: list[list[Span]] = []
     for segment in prompt.segments:
@@ -51,6 +57,7 @@ def exact(prompt: Prompt) -> list[list[Span]]:
     return found
 
 
+@meter.timed("pass_seconds", step="deduplicate")
 def near(prompt: Prompt, encoder: Encoder | None = None) -> list[list[Span]]:
     """Equal segments, and sentences and items that nearly repeat an earlier one.
 
@@ -58,7 +65,7 @@ def near(prompt: Prompt, encoder: Encoder | None = None) -> list[list[Span]]:
     is protected are never taken for one. With an encoder, what says the same in other words is
     found as well.
     """
-    found = exact(prompt)
+    found = _equal(prompt)
     at = [
         (number, span)
         for number, segment in enumerate(prompt.segments)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from pcompiler import meter
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 
 _PROSE = (Kind.INSTRUCTION, Kind.DOCUMENT, Kind.EXAMPLE, Kind.LIST)
@@ -21,6 +22,7 @@ _MEANINGLESS = (
 )
 
 
+@meter.timed("pass_seconds", step="normalize")
 def run(prompt: Prompt) -> Prompt:
     """The same prompt without meaningless whitespace."""
     return prompt.with_texts(_normalized(segment) for segment in prompt.segments)

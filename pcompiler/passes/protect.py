@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pcompiler import meter
 from pcompiler.errors import ConfigError
 from pcompiler.ir import Kind, Policy, Prompt, Segment
 
@@ -100,6 +101,7 @@ class Protected:
         ]
 
 
+@meter.timed("pass_seconds", step="protect")
 def find(prompt: Prompt, classes: Sequence[str], force: Sequence[str] = ()) -> Protected:
     """Look for spans of some classes, and for words that the user forces to stay.
 

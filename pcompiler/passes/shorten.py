@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pcompiler import meter
 from pcompiler.config import TargetConfig
 from pcompiler.ir import Prompt
 from pcompiler.passes import deduplicate, normalize, protect, rank, seams, sections
@@ -84,6 +85,7 @@ class Shortener:
         """Of the whole prompt, as the model sees it."""
         return len(self.view.ends)
 
+    @meter.timed("pass_seconds", step="shorten")
     def to(self, budget: int) -> Shortened:
         """At most so many tokens.
 
@@ -100,7 +102,10 @@ class Shortener:
             if 0 <= budget - tokens <= _RECOUNT * budget or tokens == self.tokens:
                 break
         within = [one for one in found if one.tokens <= budget]
-        return max(within or found[-1:], key=lambda one: one.tokens)
+        best = max(within or found[-1:], key=lambda one: one.tokens)
+        meter.count("pass_tokens", self.tokens, side="in")
+        meter.count("pass_tokens", best.tokens, side="out")
+        return best
 
     def _protectable(self, budget: int) -> int:
         """How many classes can be protected; the search begins where a sketch of it ends."""

@@ -63,7 +63,7 @@ class Store(Closing):
 
     def catch_up(self) -> None:
         """Of a store that is followed: see what its writer has written since."""
-        self.records.engine.catch_up()
+        self.records.catch_up()
 
     def put(self, artifact: Artifact, source: str, probes: str, fitting: str = "") -> None:
         """Store an artifact with the prompt and probes that it came from, all or nothing.

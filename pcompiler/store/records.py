@@ -24,6 +24,7 @@ from typing import Any
 
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
+from pcompiler import meter
 from pcompiler.closing import Closing
 from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError
@@ -31,6 +32,7 @@ from pcompiler.store.engine import Access, Change, Engine
 from pcompiler.store.format import META, bring_up_to_date
 from pcompiler.store.rocksdb import translated
 from pcompiler.store.seal import SEAL_BYTES, seal, unseal
+from pcompiler.store.tally import Tally
 
 SEALED = (
     *("artifacts", "tensors", "prompts", "probes", "dictionaries"),
@@ -52,21 +54,36 @@ class Records(Closing):
         self.path, self.access = path, access
         self.engine = Engine(path, FAMILIES, access, settings or StoreConfig())
         self._reopening = threading.Lock()
+        self._tally = Tally(self.engine, FAMILIES)
         try:
             bring_up_to_date(self.engine)
-            self._bind()
+            self.listen()
+            meter.watch(self)
         except BaseException:
             self.close()
             raise
 
-    def _bind(self) -> None:
+    def listen(self) -> None:
+        """Count, or do not: see ``meter.Source``."""
         handles = self.engine.handles.items()
         self._gets: dict[str, Any] = {name: handle.get for name, handle in handles}
         self._puts: dict[str, Any] = {name: handle.put for name, handle in handles}
+        self._many = self._gets
+        if meter.listener is not None:
+            count = self._tally
+            self._many = {name: count.many(name, get) for name, get in self._gets.items()}
+            self._gets = {name: count.get(name, get) for name, get in self._gets.items()}
+            self._puts = {name: count.put(name, put) for name, put in self._puts.items()}
+
+    def report(self) -> None:
+        """See ``meter.Source``."""
+        self._tally.report()
 
     def close(self) -> None:
         """Let go of the files and the lock; closing twice does nothing."""
-        self._gets, self._puts = {}, {}  # RocksDB's lock lasts while they live
+        if meter.listener is not None:
+            self._tally.report()
+        self._gets = self._puts = self._many = {}  # RocksDB's lock lasts while they live
         self.engine.close()
 
     def get(self, family: str, key: bytes) -> bytes | None:
@@ -94,7 +111,7 @@ class Records(Closing):
 
     def get_many(self, family: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of many keys at once, in their order."""
-        gets = self._gets
+        gets = self._many
         if family not in gets:
             return [self.get(family, key) for key in keys]
         try:
@@ -111,7 +128,10 @@ class Records(Closing):
         self, family: str, prefix: bytes = b"", start: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
         """Keys that begin so, in order, and their values; from ``start`` on."""
-        for key, record in self.engine.scan(family, max(prefix, start)):
+        records = self.engine.scan(family, max(prefix, start))
+        if meter.listener is not None:
+            records = self._tally.scan(family, records)
+        for key, record in records:
             if not key.startswith(prefix):
                 return
             try:
@@ -136,16 +156,24 @@ class Records(Closing):
         """
         if self.engine.stuck:
             self._reopen()
-        self.engine.write(changes, seal)
+        if meter.listener is None:
+            self.engine.write(changes, seal)
+        else:
+            self._tally.write(changes)
+
+    def catch_up(self) -> None:
+        """Of a follower: see what the writer has written since."""
+        with self._tally.timed("catch_up"):
+            self.engine.catch_up()
 
     def _reopen(self) -> None:
         """After a write that failed, a full disk say, RocksDB refuses all others."""
         with self._reopening:
             if self.engine.stuck:
                 self.engine.check_room()
-                self._gets, self._puts = {}, {}
+                self._gets = self._puts = self._many = {}
                 self.engine.reopen()
-                self._bind()
+                self.listen()
 
     def _is_back(self, family: str) -> bool:
         """Of a family that was not there: whether it is now, or is none of this older store's."""

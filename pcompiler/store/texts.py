@@ -7,9 +7,11 @@ before stays as it is, and is read with the dictionary that its frame names.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 from pcompiler.codec import zstd
 from pcompiler.codec.dictionary import Dictionary
+from pcompiler.codec.measured import measured
 from pcompiler.codec.zstd import Codec
 from pcompiler.errors import DamageError, StoreUnavailable
 from pcompiler.store.engine import Change
@@ -80,7 +82,8 @@ class Texts:
         plain, dictionary = text.encode(), self.current()
         if dictionary is None or not len(plain) <= MAX_TEXT_BYTES:
             return plain
-        frame = self._codec(str(dictionary.id)).compress(plain)
+        codec = self._codec(str(dictionary.id))
+        frame = measured("compress", "texts", codec.compress, plain)
         return frame if len(frame) < len(plain) else plain
 
     def decode(self, record: bytes) -> str:
@@ -92,7 +95,8 @@ class Texts:
         # Frames begin with 28 B5 2F FD, which no UTF-8 does: plain records need no mark.
         if record.startswith(zstd.MAGIC):
             codec = self._codec(str(needs(record)))
-            record = codec.decompress(record, MAX_TEXT_BYTES)
+            read = partial(codec.decompress, max_bytes=MAX_TEXT_BYTES)
+            record = measured("decompress", "texts", read, record)
         return record.decode(errors="replace")
 
     def _codec(self, key: str) -> Codec:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pcompiler.errors import ConfigError
+from pcompiler.serving import ServeConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -210,7 +211,7 @@ class EmbedConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All settings; in TOML the fields are sections: [model], [compile], [targets] and so on."""
+    """All settings; in TOML the fields are sections: [model], [compile] and so on."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     compile: CompileConfig = field(default_factory=CompileConfig)
@@ -218,6 +219,7 @@ class Config:
     probes: ProbeConfig = field(default_factory=ProbeConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
 
     @classmethod
     def load(cls, path: str | Path) -> Config:

@@ -13,6 +13,9 @@ PcompilerError
 │   ├── VectorError          embeddings of another dimension or encoder, or not finite
 │   ├── RemoteError          a server for embeddings that does not answer as it should
 │   └── SolveError           a linear system that has no finite, unique solution
+├── Overloaded           exit 2: of the server, for now: come back after retry_after_s
+│   ├── Busy                 more work is waiting than the server takes on
+│   └── Gone                 the process that does the work died, or is starting
 ├── GateMissed           exit 1: the artifact is less faithful than was asked for
 └── DamageError          exit 3: bytes that are not what was written
 """
@@ -77,6 +80,26 @@ class RemoteError(UserError):
 
 class SolveError(UserError):
     """A linear system that has no finite, unique solution in the precision that there is."""
+
+
+class Overloaded(PcompilerError):  # noqa: N818 - a state that passes
+    """The server cannot do it now.
+
+    Attributes:
+        retry_after_s: when to come back, in seconds.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Busy(Overloaded):
+    """More work is waiting than the server takes on."""
+
+
+class Gone(Overloaded):
+    """The process that does the work died, or is starting."""
 
 
 class GateMissed(PcompilerError):  # noqa: N818 - an outcome, not a fault

@@ -17,6 +17,7 @@ LAYERS = (
         "errors",
         "ir",
         "config",
+        "serving",
         "families",
         "registry",
         "table",

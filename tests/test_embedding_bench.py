@@ -36,7 +36,7 @@ def test_without_their_environment_the_peers_are_skipped_and_say_so(
 ) -> None:
     monkeypatch.setattr(run_embeddings.static, "ready", lambda: tmp_path)
     monkeypatch.setattr(run_embeddings.Encoder, "load", lambda _: tiny_encoder())
-    monkeypatch.setattr(type(run_embeddings.pretrained.WHEEL), "folder", lambda _: tmp_path)
+    monkeypatch.setattr(type(run_embeddings.minilm.WHEEL), "folder", lambda _: tmp_path)
     assert run_embeddings.peers(tmp_path / "no" / "python", 1, 1) == []
     assert "skipped" in capsys.readouterr().err
 

@@ -19,7 +19,7 @@ from pcompiler.bench.harness import Figure, Setting, hardware, spread
 from pcompiler.bench.report import as_table
 from pcompiler.bench.suites import embedding_generation as suite
 from pcompiler.device import pick
-from pcompiler.embed import pretrained, static
+from pcompiler.embed import minilm, static
 from pcompiler.embed.encoder import Encoder
 
 SCRIPT = Path(__file__).with_name("embeddings_peer.py")
@@ -38,7 +38,7 @@ def peers(python: Path, rounds: int, threads: int) -> list[dict[str, Any]]:
     texts = {n: sentences.texts(words, size, suite.BATCH) for n, size in suite.LENGTHS.items()}
     vectors = {name: encoder.embed(some[:CHECKED]).tolist() for name, some in texts.items()}
     job = {"table": str(table), "rounds": rounds, "threads": threads}
-    folder = pretrained.WHEEL.folder()
+    folder = minilm.WHEEL.folder()
     asked = job | {"texts": texts, "vectors": vectors}
     found = environment.run("embedding peers", python, SCRIPT, folder, asked)
     return [] if found is None else list(found["rows"])

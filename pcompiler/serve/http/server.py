@@ -1,0 +1,121 @@
+"""Runs the workers: Granian accepts, starts them, and replaces one that dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+
+from pcompiler.config import Config
+from pcompiler.errors import ConfigError
+from pcompiler.serve.contract import Backend
+from pcompiler.serve.http import guards
+from pcompiler.serve.http.keys import Keys, read_keys
+from pcompiler.serve.http.worker import Setup, Worker
+from pcompiler.serving import ServeConfig
+
+HEAD_BYTES = 2**16  # of a request's head, at most
+
+
+@dataclass(frozen=True)
+class Load:
+    """Makes the worker, in its own process."""
+
+    setup: Setup
+
+    def __call__(self, *_: object) -> Worker:
+        """The worker."""
+        return Worker(self.setup)
+
+
+def checked_keys(settings: ServeConfig) -> Keys | None:
+    """The clients' keys.
+
+    Raises:
+        ConfigError: the key file is none, or the server could be reached from elsewhere without.
+    """
+    if settings.api_key_file:
+        return read_keys(settings.api_key_file)
+    if not guards.is_loopback(settings.host):
+        raise ConfigError(
+            f"host {settings.host!r} can be reached from other machines; give --api-key-file, or "
+            "listen at 127.0.0.1."
+        )
+    return None
+
+
+def free_port(host: str, port: int) -> int:
+    """The port to listen at.
+
+    Raises:
+        ConfigError: it is taken, or the address is none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as e:
+            raise ConfigError(
+                f"cannot listen at {host}:{port}: {e.strerror}. Give another --host or --port."
+            ) from None
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def serve(
+    config: Config,
+    keys: Keys | None,
+    port: int,
+    backend: Callable[[], Backend],
+    started: Callable[[], object] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are answered first.
+
+    Args:
+        config: all settings.
+        keys: see ``checked_keys``.
+        port: see ``free_port``.
+        backend: called in each worker; has to be picklable by name.
+        started: called once the server listens.
+    """
+    settings = config.serve
+    multiprocessing.set_start_method("spawn", force=True)  # never a copy of a process with threads
+    hosts = guards.LOOPBACK_NAMES if guards.is_loopback(settings.host) else ()
+    with tempfile.TemporaryDirectory(prefix="pcompiler-serve-") as folder:
+        shared = Path(folder) / "limits"
+        shared.touch(0o600)
+        setup = Setup(config, keys, backend, shared, port, frozenset(hosts))
+        server = _granian(settings, port)
+        server.on_startup(started)
+        server.serve(target_loader=Load(setup), wrap_loader=False)
+
+
+def _granian(settings: ServeConfig, port: int) -> Any:  # noqa: ANN401 - one of several classes
+    return Granian(
+        "pcompiler",
+        address=settings.host,
+        port=port,
+        interface=Interfaces.RSGI,
+        workers=settings.workers,
+        loop=Loops.auto,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=min(settings.connections, 4_096),
+        backpressure=settings.connections,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=int(settings.header_s * 1_000), max_buffer_size=HEAD_BYTES
+        ),
+        log_level=LogLevels.warning,
+        respawn_failed_workers=True,
+        workers_kill_timeout=max(1, int(settings.drain_s)),
+    )

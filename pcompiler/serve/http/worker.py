@@ -1,0 +1,187 @@
+"""One worker, as Granian calls it: guards, look-ups at once, everything else by the framework.
+
+Look-ups of an artifact by its whole id are most of what a busy server is asked. They are answered
+here, without a framework, from the worker's own view of the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pcompiler.config import Config
+from pcompiler.errors import Busy, PcompilerError
+from pcompiler.serve.contract import Backend
+from pcompiler.serve.http import guards
+from pcompiler.serve.http.adapter import Adapter, Headers, read_body
+from pcompiler.serve.http.app import application
+from pcompiler.serve.http.artifacts import accepts_tensors, matches
+from pcompiler.serve.http.keys import Keys
+from pcompiler.serve.http.limits import Limits
+from pcompiler.serve.http.refusals import Refusal, refusal_of, retry_after
+from pcompiler.serve.http.services import Services
+from pcompiler.serve.http.tokens import Tokens
+from pcompiler.serve.http.view import View, shown, tag
+
+SECURITY: Headers = [
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+]
+JSON: Headers = [("content-type", "application/json"), *SECURITY]
+_WHOLE = re.compile(r"/v1/artifacts/([0-9a-f]{24})")
+OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})  # and the page's files: no key
+WORK = frozenset({"/v1/compile", "/v1/embeddings", "/v1/chat/completions", "/v1/search"})
+log = logging.getLogger("pcompiler.serve")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker is made from; passed to its process.
+
+    Attributes:
+        config: all settings.
+        keys: of clients; none: everyone is one client.
+        backend: makes the worker's way to the processes behind.
+        shared: the file that holds limits over all workers.
+    """
+
+    config: Config
+    keys: Keys | None
+    backend: Callable[[], Backend]
+    shared: Path
+    port: int = 0
+    hosts: frozenset[str] = field(default_factory=frozenset)  # to be asked by; empty: any
+
+
+class Worker:
+    """Answers requests; see ``Setup``."""
+
+    def __init__(self, setup: Setup) -> None:
+        config = setup.config
+        self._setup, self._settings = setup, config.serve
+        self._view = View(config.store.folder, config.store, config.serve.follow_s)
+        names = setup.keys.names if setup.keys else ()
+        self._limits = Limits(setup.shared, names, config.serve)
+        self._backend = setup.backend()
+        services = Services(config, self._view, self._backend, Tokens(config.model.name))
+        app = application(services, keyed=setup.keys is not None)
+        self._framework = Adapter(app, SECURITY, config.serve.send_s)
+        self._under_way = 0
+        self._following: asyncio.Task[None] | None = None
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called once the worker's loop is there."""
+        self._following = loop.create_task(self._view.follow())
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called when the worker has answered its last request."""
+        if self._following is not None:
+            self._following.cancel()
+        self._limits.close()
+        self._view.close()
+
+    async def __rsgi__(self, scope: Any, proto: Any) -> None:  # noqa: ANN401 - RSGI's are Rust's
+        """Answer one request."""
+        if scope.proto != "http":
+            proto.close(403)
+            return
+        start = time.perf_counter()
+        try:
+            client = self._admit(scope)
+            status = self._at_once(scope, proto, client) if scope.method == "GET" else 0
+            status = status or await self._pass_on(scope, proto, client)
+        except Refusal as refusal:
+            status = _refuse(proto, refusal)
+        except PcompilerError as e:
+            status = _refuse(proto, refusal_of(e))
+        except Exception:
+            log.exception("%s %s failed", scope.method, scope.path)
+            message = "something failed here; the server's log has it."
+            status = _refuse(proto, Refusal(500, message, "server_error", "internal"))
+        self._note(scope, status, time.perf_counter() - start)
+
+    def _note(self, scope: Any, status: int, took_s: float) -> None:  # noqa: ANN401
+        """For the metrics."""
+
+    def _admit(self, scope: Any) -> str:  # noqa: ANN401
+        """Whose request it is.
+
+        Raises:
+            Refusal: 421, 403, 401: it is not to be answered.
+        """
+        headers, setup = scope.headers, self._setup
+        if setup.hosts:
+            guards.check_host(headers.get("host") or scope.authority, setup.hosts)
+        if scope.method not in ("GET", "HEAD"):
+            guards.check_origin(headers.get("origin"), headers.get("host") or scope.authority)
+        if setup.keys is None or scope.path in OPEN or scope.path.startswith("/page/"):
+            return ""
+        client = setup.keys.owner(headers.get("authorization"))
+        if client is None:
+            message = "give one of this server's keys: Authorization: Bearer KEY."
+            ask = {"www-authenticate": "Bearer"}
+            raise Refusal(401, message, "authentication_error", "invalid_api_key", headers=ask)
+        return client
+
+    def _at_once(self, scope: Any, proto: Any, client: str) -> int:  # noqa: ANN401
+        """Answer without the framework; 0: it has to."""
+        if match := _WHOLE.fullmatch(scope.path):
+            return self._look_up(scope, proto, match[1], client)
+        if scope.path == "/healthz":
+            proto.response_bytes(200, JSON, b'{"status":"ok","processes":{}}')
+            return 200
+        return 0
+
+    def _look_up(self, scope: Any, proto: Any, artifact: str, client: str) -> int:  # noqa: ANN401
+        """Answer with a header; 0: the framework has to."""
+        headers = scope.headers
+        if accepts_tensors(headers.get("accept")):
+            return 0
+        record = self._view.record(artifact)
+        if record is None:
+            return 0
+        self._limits.look_up(client)
+        mark = tag(record)
+        told = [*JSON, ("etag", mark), ("cache-control", "private, no-cache"), ("vary", "accept")]
+        if matches(headers.get("if-none-match"), mark):
+            proto.response_empty(304, told)
+            return 304
+        proto.response_bytes(200, told, shown(record))
+        return 200
+
+    async def _pass_on(self, scope: Any, proto: Any, client: str) -> int:  # noqa: ANN401
+        """Have the framework answer, within the limits."""
+        settings, headers = self._settings, scope.headers
+        if self._under_way >= settings.in_flight:
+            raise Busy(f"{settings.in_flight} requests are under way; come back in a moment.")
+        self._under_way += 1
+        try:
+            with ExitStack() as held:
+                works = scope.method == "POST" and scope.path in WORK
+                if works:
+                    held.enter_context(self._limits.work(client))
+                elif scope.path.startswith("/v1/"):
+                    self._limits.look_up(client)
+                length = headers.get("content-length")
+                body = await read_body(proto, length, settings.body_bytes, settings.body_s)
+                if works:
+                    guards.check_json(headers.get("content-type"), body)
+                return await self._framework(scope, proto, body, client)
+        finally:
+            self._under_way -= 1
+
+
+def _refuse(proto: Any, refusal: Refusal) -> int:  # noqa: ANN401
+    if refusal.status == 503 and "retry-after" not in refusal.headers:
+        refusal.headers = {**refusal.headers, **retry_after(1.0)}
+    proto.response_bytes(refusal.status, [*JSON, *refusal.headers.items()], refusal.content)
+    return refusal.status

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import serving
 import torch
+from serving import Server
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -191,6 +193,26 @@ def run_readme(
         return names
 
     return run
+
+
+@pytest.fixture(scope="session")
+def served(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the tiny model that all tests share: what they store, others see."""
+    store = tmp_path_factory.mktemp("served") / "store"
+    server = serving.start(model_folder, store, rate=0.0, concurrency=1_000)
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def desk(served: Server) -> dict[str, Any]:
+    """An artifact that the shared server has, named desk: its header."""
+    body = {"source": "You are the desk of a bicycle shop. We open at nine.", "name": "desk"}
+    with served.client() as client:
+        done = client.post("/v1/compile", json=body)
+        assert done.status_code == 200, done.text
+        header: dict[str, Any] = client.get(f"/v1/artifacts/{done.json()['artifact']}").json()
+        return header
 
 
 @pytest.fixture(scope="session")

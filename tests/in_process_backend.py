@@ -27,6 +27,7 @@ from pcompiler.serve.contract import (
     Job,
     Piece,
 )
+from pcompiler.serve.http.refusals import refusal_of
 from pcompiler.session import Session
 from pcompiler.template import Template
 
@@ -115,7 +116,7 @@ class InProcess:
         except Exception as e:
             say(e)
 
-    async def embed(self, texts: Sequence[str], client: str = "") -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], client: str = "") -> list[list[float]]:  # noqa: ARG002
         from pcompiler.embed.encoder import Encoder
 
         def run() -> list[list[float]]:
@@ -163,7 +164,11 @@ class InProcess:
             try:
                 done = await self._run(run)
             except PcompilerError as e:
-                fault = {"type": type(e).__name__, "message": str(e), "status": 400}
+                fault = {
+                    "type": type(e).__name__,
+                    "message": str(e),
+                    "status": refusal_of(e).status,
+                }
                 await self._tell(replace(job, status="failed", error=fault))
                 return
         took = time.perf_counter() - start

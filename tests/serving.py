@@ -1,4 +1,4 @@
-"""A server in a process of its own, with the in-process backend; run as a module, it is that."""
+"""A server in a process of its own, with the in-process backend; run as a script, it is that."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from pcompiler.config import Config, ModelConfig, ProbeConfig, StoreConfig
+from pcompiler.serve.contract import Backend
 from pcompiler.serving import ServeConfig
 
 ROOT = Path(__file__).parent.parent
@@ -42,8 +43,9 @@ class Server:
         return [pid for pid in ids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def stop(self, timeout_s: float = 40) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout_s)
+        with self.process as process:
+            process.send_signal(signal.SIGTERM)
+            return process.wait(timeout_s)
 
 
 def start(model: Path, store: Path, **settings: Any) -> Server:
@@ -71,9 +73,14 @@ def ready(server: Server) -> None:
         assert client.get("/healthz", timeout=START_S).status_code == 200
 
 
-def main(told: str) -> None:
+def backend(config: Config) -> Backend:
+    """Called in the worker, which has torch then."""
     from in_process_backend import InProcess
 
+    return InProcess(config)
+
+
+def main(told: str) -> None:
     from pcompiler.serve.http.server import checked_keys, free_port, serve
 
     given = json.loads(told)
@@ -86,7 +93,7 @@ def main(told: str) -> None:
     keys = checked_keys(config.serve)
     port = free_port(config.serve.host, 0)
     config = replace(config, serve=replace(config.serve, port=port))
-    serve(config, keys, port, partial(InProcess, config), lambda: print(port, flush=True))
+    serve(config, keys, port, partial(backend, config), lambda: print(port, flush=True))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ application waits for.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -19,6 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 Headers = list[tuple[str, str]]
+log = logging.getLogger("pcompiler.serve")
 PIECE_BYTES = 2**18  # of a response, sent at once: what a slow client can make us hold
 
 
@@ -95,7 +97,8 @@ class Adapter:
         if not running.cancelled() and (error := running.exception()) is not None:
             if answer.status is None:
                 raise error
-            answer.left.set()  # a response that broke off: the client sees that it did
+            # RSGI cannot break a stream off: what is streamed says itself when it is whole.
+            log.error("%s %s broke off", scope.method, scope.path, exc_info=error)
         return answer.status or 499
 
 

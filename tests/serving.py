@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -81,6 +82,7 @@ def backend(config: Config) -> Backend:
 
 
 def main(told: str) -> None:
+    from pcompiler.serve import metrics
     from pcompiler.serve.http.server import checked_keys, free_port, serve
 
     given = json.loads(told)
@@ -93,7 +95,10 @@ def main(told: str) -> None:
     keys = checked_keys(config.serve)
     port = free_port(config.serve.host, 0)
     config = replace(config, serve=replace(config.serve, port=port))
-    serve(config, keys, port, partial(backend, config), lambda: print(port, flush=True))  # noqa: T201
+    with tempfile.TemporaryDirectory() as folder:
+        metrics.prepare(Path(folder) / "metrics")
+        made = partial(backend, config)
+        serve(config, keys, port, made, Path(folder), lambda: print(port, flush=True))  # noqa: T201
 
 
 if __name__ == "__main__":

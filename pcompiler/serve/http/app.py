@@ -13,19 +13,21 @@ from starlette.exceptions import HTTPException
 
 from pcompiler import __version__
 from pcompiler.errors import PcompilerError
-from pcompiler.serve.http import artifacts, chat, compiles, meaning, models, page
+from pcompiler.serve.http import artifacts, chat, compiles, meaning, metered, models, page
 from pcompiler.serve.http.refusals import Refusal, refusal_of, retry_after
 from pcompiler.serve.http.schema import PROBLEMS, Health
 from pcompiler.serve.http.services import Services
+from pcompiler.serve.metrics import Exporter
 
 READY_S = 2.0  # that the processes behind may take to say that they are
 
 
-def application(services: Services, *, keyed: bool) -> FastAPI:
+def application(services: Services, exporter: Exporter, *, keyed: bool) -> FastAPI:
     """The application.
 
     Args:
         services: what it works with.
+        exporter: of the metrics.
         keyed: whether clients need a key; it is checked before requests come here.
     """
     app = FastAPI(
@@ -40,6 +42,7 @@ def application(services: Services, *, keyed: bool) -> FastAPI:
     for part in (artifacts, compiles, meaning, models, chat):
         app.include_router(part.router(services))
     app.include_router(_health(services))
+    app.include_router(metered.router(exporter))
     app.include_router(page.router())
     _answer_errors(app)
     return app

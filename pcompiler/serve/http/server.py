@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import socket
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +76,7 @@ def serve(
     keys: Keys | None,
     port: int,
     backend: Callable[[], Backend],
+    folder: Path,
     started: Callable[[], object] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first.
@@ -86,18 +86,16 @@ def serve(
         keys: see ``checked_keys``.
         port: see ``free_port``.
         backend: called in each worker; has to be picklable by name.
+        folder: for what workers share; for this server alone, and after ``metrics.prepare``.
         started: called once the server listens.
     """
     settings = config.serve
     multiprocessing.set_start_method("spawn", force=True)  # never a copy of a process with threads
     hosts = guards.LOOPBACK_NAMES if guards.is_loopback(settings.host) else ()
-    with tempfile.TemporaryDirectory(prefix="pcompiler-serve-") as folder:
-        shared = Path(folder) / "limits"
-        shared.touch(0o600)
-        setup = Setup(config, keys, backend, shared, port, frozenset(hosts))
-        server = _granian(settings, port)
-        server.on_startup(started)
-        server.serve(target_loader=Load(setup), wrap_loader=False)
+    setup = Setup(config, keys, backend, folder / "limits", frozenset(hosts))
+    server = _granian(settings, port)
+    server.on_startup(started)
+    server.serve(target_loader=Load(setup), wrap_loader=False)
 
 
 def _granian(settings: ServeConfig, port: int) -> Any:  # noqa: ANN401 - one of several classes

@@ -18,6 +18,7 @@ from typing import Any
 
 from pcompiler.config import Config
 from pcompiler.errors import Busy, PcompilerError
+from pcompiler.serve import metrics
 from pcompiler.serve.contract import Backend
 from pcompiler.serve.http import guards
 from pcompiler.serve.http.adapter import Adapter, Headers, read_body
@@ -25,6 +26,7 @@ from pcompiler.serve.http.app import application
 from pcompiler.serve.http.artifacts import accepts_tensors, matches
 from pcompiler.serve.http.keys import Keys
 from pcompiler.serve.http.limits import Limits
+from pcompiler.serve.http.metered import Requests
 from pcompiler.serve.http.refusals import Refusal, refusal_of, retry_after
 from pcompiler.serve.http.services import Services
 from pcompiler.serve.http.tokens import Tokens
@@ -52,14 +54,14 @@ class Setup:
         keys: of clients; none: everyone is one client.
         backend: makes the worker's way to the processes behind.
         shared: the file that holds limits over all workers.
+        hosts: names to be asked by; none: any.
     """
 
     config: Config
     keys: Keys | None
     backend: Callable[[], Backend]
     shared: Path
-    port: int = 0
-    hosts: frozenset[str] = field(default_factory=frozenset)  # to be asked by; empty: any
+    hosts: frozenset[str] = field(default_factory=frozenset)
 
 
 class Worker:
@@ -68,14 +70,15 @@ class Worker:
     def __init__(self, setup: Setup) -> None:
         config = setup.config
         self._setup, self._settings = setup, config.serve
+        exporter = metrics.start("worker")  # before the store is opened, which reports as well
+        self._requests = Requests()
         self._view = View(config.store.folder, config.store, config.serve.follow_s)
         names = setup.keys.names if setup.keys else ()
         self._limits = Limits(setup.shared, names, config.serve)
         self._backend = setup.backend()
         services = Services(config, self._view, self._backend, Tokens(config.model.name))
-        app = application(services, keyed=setup.keys is not None)
+        app = application(services, exporter, keyed=setup.keys is not None)
         self._framework = Adapter(app, SECURITY, config.serve.send_s)
-        self._under_way = 0
         self._following: asyncio.Task[None] | None = None
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -107,10 +110,7 @@ class Worker:
             log.exception("%s %s failed", scope.method, scope.path)
             message = "something failed here; the server's log has it."
             status = _refuse(proto, Refusal(500, message, "server_error", "internal"))
-        self._note(scope, status, time.perf_counter() - start)
-
-    def _note(self, scope: Any, status: int, took_s: float) -> None:  # noqa: ANN401
-        """For the metrics."""
+        self._requests.note(scope.path, scope.method, status, time.perf_counter() - start)
 
     def _admit(self, scope: Any) -> str:  # noqa: ANN401
         """Whose request it is.
@@ -161,9 +161,9 @@ class Worker:
     async def _pass_on(self, scope: Any, proto: Any, client: str) -> int:  # noqa: ANN401
         """Have the framework answer, within the limits."""
         settings, headers = self._settings, scope.headers
-        if self._under_way >= settings.in_flight:
+        if self._requests.under_way >= settings.in_flight:
             raise Busy(f"{settings.in_flight} requests are under way; come back in a moment.")
-        self._under_way += 1
+        self._requests.under_way += 1
         try:
             with ExitStack() as held:
                 works = scope.method == "POST" and scope.path in WORK
@@ -177,7 +177,7 @@ class Worker:
                     guards.check_json(headers.get("content-type"), body)
                 return await self._framework(scope, proto, body, client)
         finally:
-            self._under_way -= 1
+            self._requests.under_way -= 1
 
 
 def _refuse(proto: Any, refusal: Refusal) -> int:  # noqa: ANN401

@@ -52,7 +52,7 @@ class ServeConfig:
     read_rate: float = 0.0  # requests a second and client that the store answers; 0: no limit
     read_burst: int = 1_000  # … at once
     concurrency: int = 16  # requests that need a model, of one client side by side
-    in_flight: int = 256  # requests of a worker that are not plain look-ups, side by side
+    in_flight: int = 128  # requests of a worker that are not plain look-ups, side by side
     connections: int = 4_096  # of a worker; more wait to be accepted
     chat_s: float = 120.0  # a chat may take, waiting included
     compile_s: float = 600.0  # a compile may take

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,17 +68,18 @@ class Worker:
     """Answers requests; see ``Setup``."""
 
     def __init__(self, setup: Setup) -> None:
-        config = setup.config
-        self._setup, self._settings = setup, config.serve
+        config, settings = setup.config, setup.config.serve
+        self._setup, self._settings = setup, settings
         exporter = metrics.start("worker")  # before the store is opened, which reports as well
         self._requests = Requests()
-        self._view = View(config.store.folder, config.store, config.serve.follow_s)
+        self._view = View(config.store.folder, config.store, settings.follow_s)
         names = setup.keys.names if setup.keys else ()
-        self._limits = Limits(setup.shared, names, config.serve)
+        self._limits = Limits(setup.shared, names, settings)
         self._backend = setup.backend()
         services = Services(config, self._view, self._backend, Tokens(config.model.name))
         app = application(services, exporter, keyed=setup.keys is not None)
-        self._framework = Adapter(app, SECURITY, config.serve.send_s)
+        self._framework = Adapter(app, SECURITY, settings.send_s)
+        self._reading, self._answering = Room(settings.in_flight), Room(settings.in_flight)
         self._following: asyncio.Task[None] | None = None
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -98,6 +99,7 @@ class Worker:
             proto.close(403)
             return
         start = time.perf_counter()
+        self._requests.under_way += 1
         try:
             client = self._admit(scope)
             status = self._at_once(scope, proto, client) if scope.method == "GET" else 0
@@ -110,6 +112,8 @@ class Worker:
             log.exception("%s %s failed", scope.method, scope.path)
             message = "something failed here; the server's log has it."
             status = _refuse(proto, Refusal(500, message, "server_error", "internal"))
+        finally:
+            self._requests.under_way -= 1
         self._requests.note(scope.path, scope.method, status, time.perf_counter() - start)
 
     def _admit(self, scope: Any) -> str:  # noqa: ANN401
@@ -160,24 +164,46 @@ class Worker:
 
     async def _pass_on(self, scope: Any, proto: Any, client: str) -> int:  # noqa: ANN401
         """Have the framework answer, within the limits."""
-        settings, headers = self._settings, scope.headers
-        if self._requests.under_way >= settings.in_flight:
-            raise Busy(f"{settings.in_flight} requests are under way; come back in a moment.")
-        self._requests.under_way += 1
+        body = await self._body(scope, proto)
+        with ExitStack() as held:
+            held.enter_context(self._answering.one())
+            if scope.method == "POST" and scope.path in WORK:
+                guards.check_json(scope.headers.get("content-type"), body)
+                held.enter_context(self._limits.work(client))
+            elif scope.path.startswith("/v1/"):
+                self._limits.look_up(client)
+            return await self._framework(scope, proto, body, client)
+
+    async def _body(self, scope: Any, proto: Any) -> bytes:  # noqa: ANN401
+        """The request's body; those that come slowly keep out only others that have one."""
+        headers, settings = scope.headers, self._settings
+        length = headers.get("content-length")
+        if length in (None, "0") and "transfer-encoding" not in headers:
+            return b""
+        with self._reading.one():
+            return await read_body(proto, length, settings.body_bytes, settings.body_s)
+
+
+class Room:
+    """Room for so many at once.
+
+    Args:
+        most: how many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._inside = most, 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Room for one. Raises Busy: there is none."""
+        if self._inside >= self._most:
+            raise Busy(f"{self._most} requests are under way; come back in a moment.")
+        self._inside += 1
         try:
-            with ExitStack() as held:
-                works = scope.method == "POST" and scope.path in WORK
-                if works:
-                    held.enter_context(self._limits.work(client))
-                elif scope.path.startswith("/v1/"):
-                    self._limits.look_up(client)
-                length = headers.get("content-length")
-                body = await read_body(proto, length, settings.body_bytes, settings.body_s)
-                if works:
-                    guards.check_json(headers.get("content-type"), body)
-                return await self._framework(scope, proto, body, client)
+            yield
         finally:
-            self._requests.under_way -= 1
+            self._inside -= 1
 
 
 def _refuse(proto: Any, refusal: Refusal) -> int:  # noqa: ANN401

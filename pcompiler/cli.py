@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pcompiler import __version__
-from pcompiler.commands import arguments, store_arguments
+from pcompiler.commands import arguments, serve_arguments, store_arguments
 from pcompiler.commands.parsers import Parser, command, common
 from pcompiler.config import Config, DecodeConfig
 from pcompiler.errors import PcompilerError
@@ -78,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     _verify(commands)
     _export(commands)
     store_arguments.add(commands)
+    serve_arguments.add(commands)
     _models(commands)
     bench = command(
         commands, "bench", "measure pcompiler itself", "pcompiler bench --device cpu", "bench"

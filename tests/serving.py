@@ -45,7 +45,8 @@ class Server:
 
     def stop(self, timeout_s: float = 40) -> int:
         with self.process as process:
-            process.send_signal(signal.SIGTERM)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
             return process.wait(timeout_s)
 
 

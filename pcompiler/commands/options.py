@@ -22,6 +22,7 @@ _FIELDS = {
     "targets": {f.name: f.name for f in dataclasses.fields(TargetConfig)},
     "store": {"store": "path", "size": "dictionary_bytes", "max_bytes": "max_bytes"},
     "embed": {"provider": "provider"},
+    "serve": {name: name for name in ("host", "port", "workers", "api_key_file")},
 }
 
 

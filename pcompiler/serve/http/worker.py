@@ -26,7 +26,7 @@ from pcompiler.serve.http.app import application
 from pcompiler.serve.http.artifacts import accepts_tensors, matches
 from pcompiler.serve.http.keys import Keys
 from pcompiler.serve.http.limits import Limits
-from pcompiler.serve.http.metered import Requests
+from pcompiler.serve.http.metered import LOOK_UP, Requests, route_of
 from pcompiler.serve.http.refusals import Refusal, refusal_of, retry_after
 from pcompiler.serve.http.services import Services
 from pcompiler.serve.http.tokens import Tokens
@@ -39,9 +39,11 @@ SECURITY: Headers = [
     ("cross-origin-resource-policy", "same-origin"),
 ]
 JSON: Headers = [("content-type", "application/json"), *SECURITY]
+HEALTHY = b'{"status":"ok","processes":{}}'
 _WHOLE = re.compile(r"/v1/artifacts/([0-9a-f]{24})")
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})  # and the page's files: no key
 WORK = frozenset({"/v1/compile", "/v1/embeddings", "/v1/chat/completions", "/v1/search"})
+MOST_HOSTS = 256
 log = logging.getLogger("pcompiler.serve")
 
 
@@ -80,6 +82,7 @@ class Worker:
         app = application(services, exporter, keyed=setup.keys is not None)
         self._framework = Adapter(app, SECURITY, settings.send_s)
         self._reading, self._answering = Room(settings.in_flight), Room(settings.in_flight)
+        self._let_in: set[str] = set()  # hosts that were checked before
         self._following: asyncio.Task[None] | None = None
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -99,10 +102,17 @@ class Worker:
             proto.close(403)
             return
         start = time.perf_counter()
-        self._requests.under_way += 1
+        requests, route = self._requests, ""
+        requests.under_way += 1
         try:
             client = self._admit(scope)
-            status = self._at_once(scope, proto, client) if scope.method == "GET" else 0
+            status = 0
+            if scope.method == "GET" and (match := _WHOLE.fullmatch(scope.path)):
+                route = LOOK_UP
+                status = self._look_up(scope, proto, match[1], client)
+            elif scope.path == "/healthz" and scope.method == "GET":
+                status = 200
+                proto.response_bytes(status, JSON, HEALTHY)
             status = status or await self._pass_on(scope, proto, client)
         except Refusal as refusal:
             status = _refuse(proto, refusal)
@@ -113,8 +123,9 @@ class Worker:
             message = "something failed here; the server's log has it."
             status = _refuse(proto, Refusal(500, message, "server_error", "internal"))
         finally:
-            self._requests.under_way -= 1
-        self._requests.note(scope.path, scope.method, status, time.perf_counter() - start)
+            requests.under_way -= 1
+        took_s = time.perf_counter() - start
+        requests.note(route or route_of(scope.path), scope.method, status, took_s)
 
     def _admit(self, scope: Any) -> str:  # noqa: ANN401
         """Whose request it is.
@@ -123,10 +134,13 @@ class Worker:
             Refusal: 421, 403, 401: it is not to be answered.
         """
         headers, setup = scope.headers, self._setup
-        if setup.hosts:
-            guards.check_host(headers.get("host") or scope.authority, setup.hosts)
+        host = headers.get("host") or scope.authority
+        if setup.hosts and host not in self._let_in:
+            guards.check_host(host, setup.hosts)
+            if len(self._let_in) < MOST_HOSTS:
+                self._let_in.add(host)
         if scope.method not in ("GET", "HEAD"):
-            guards.check_origin(headers.get("origin"), headers.get("host") or scope.authority)
+            guards.check_origin(headers.get("origin"), host)
         if setup.keys is None or scope.path in OPEN or scope.path.startswith("/page/"):
             return ""
         client = setup.keys.owner(headers.get("authorization"))
@@ -135,15 +149,6 @@ class Worker:
             ask = {"www-authenticate": "Bearer"}
             raise Refusal(401, message, "authentication_error", "invalid_api_key", headers=ask)
         return client
-
-    def _at_once(self, scope: Any, proto: Any, client: str) -> int:  # noqa: ANN401
-        """Answer without the framework; 0: it has to."""
-        if match := _WHOLE.fullmatch(scope.path):
-            return self._look_up(scope, proto, match[1], client)
-        if scope.path == "/healthz":
-            proto.response_bytes(200, JSON, b'{"status":"ok","processes":{}}')
-            return 200
-        return 0
 
     def _look_up(self, scope: Any, proto: Any, artifact: str, client: str) -> int:  # noqa: ANN401
         """Answer with a header; 0: the framework has to."""

@@ -6,6 +6,7 @@ python benches/bare_handler.py RESPONSE.json WORKERS    # prints the port it lis
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -40,6 +42,7 @@ def main() -> None:
     os.environ[GIVEN], workers = sys.argv[1], int(sys.argv[2])
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     port = free_port("127.0.0.1", 0)
+    multiprocessing.set_start_method("spawn")  # as the server's workers are
     server = Granian(
         "bare_handler:Bare",
         port=port,
@@ -50,6 +53,7 @@ def main() -> None:
         websockets=False,
         backlog=4096,
         backpressure=4096,
+        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=2**16),
         log_level=LogLevels.warning,
         workers_kill_timeout=2,
     )

@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class Round:
         p50_ms: median latency.
         p99_ms: 99th percentile.
         max_ms: the slowest.
+        cpu_us: of the server's processes, for each request.
         failed: requests without a good answer.
         requests: all of them.
     """
@@ -57,6 +58,7 @@ class Round:
     p50_ms: float
     p99_ms: float
     max_ms: float
+    cpu_us: float
     failed: int
     requests: int
 
@@ -77,9 +79,31 @@ def fill(store: Path) -> list[str]:
     return [f"/v1/artifacts/{name}" for name in ids]
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that listens."""
+
+    url: str
+    pid: int
+
+    def cpu_s(self) -> float:
+        """CPU seconds of it and of its processes, so far; 0 where there is no /proc."""
+        parents: dict[int, list[int]] = {}
+        used: dict[int, float] = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                words = path.read_text().rpartition(")")[2].split()
+                parents.setdefault(int(words[1]), []).append(int(path.parent.name))
+                used[int(path.parent.name)] = sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
+        family = [self.pid]
+        for pid in family:
+            family += parents.get(pid, [])
+        return sum(used.get(pid, 0.0) for pid in family)
+
+
 @contextmanager
-def running(command: Sequence[str]) -> Iterator[str]:
-    """A server; gives its address once it listens."""
+def running(command: Sequence[str]) -> Iterator[Server]:
+    """A server, once it listens."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
     with subprocess.Popen(  # noqa: S603
         [sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True
@@ -90,7 +114,8 @@ def running(command: Sequence[str]) -> Iterator[str]:
             if not line:
                 raise PcompilerError(f"{' '.join(command)} did not start.")
             told = json.loads(line)
-            yield told["url"] if isinstance(told, dict) else f"http://127.0.0.1:{told}"
+            url = told["url"] if isinstance(told, dict) else f"http://127.0.0.1:{told}"
+            yield Server(url, process.pid)
         finally:
             process.terminate()
 
@@ -109,11 +134,12 @@ def response(url: str) -> tuple[list[tuple[str, str]], str]:
             time.sleep(0.2)
 
 
-def load(url: str, paths: Path, args: argparse.Namespace) -> Round:
+def load(server: Server, paths: Path, args: argparse.Namespace) -> Round:
     """One round."""
     command = ["wrk", f"-t{args.threads}", f"-c{args.connections}", f"-d{args.seconds:g}s"]
+    before = server.cpu_s()
     done = subprocess.run(  # noqa: S603
-        [*command, "--timeout", "10s", "-s", str(HERE / "lookups.lua"), url],
+        [*command, "--timeout", "10s", "-s", str(HERE / "lookups.lua"), server.url],
         env=os.environ | {"PATHS": str(paths)},
         capture_output=True,
         text=True,
@@ -125,6 +151,7 @@ def load(url: str, paths: Path, args: argparse.Namespace) -> Round:
         p50_ms=told["p50_us"] / 1e3,
         p99_ms=told["p99_us"] / 1e3,
         max_ms=told["max_us"] / 1e3,
+        cpu_us=(server.cpu_s() - before) / max(1, told["requests"]) * 1e6,
         failed=told["failed"],
         requests=told["requests"] + told["failed"],
     )
@@ -153,19 +180,19 @@ def measure(args: argparse.Namespace, folder: Path) -> tuple[dict[str, list[Roun
     workers = ["--workers", str(args.workers)]
     serve = ["-m", "pcompiler", "serve", "--port", "0", "--json", "--store", str(folder / "store")]
     with running([*serve, *workers]) as ours:
-        headers, body = response(f"{ours}{paths[0]}")
+        headers, body = response(f"{ours.url}{paths[0]}")
         given = folder / "response.json"
         given.write_text(json.dumps({"headers": headers, "body": body}))
-        response(f"{ours}/readyz")
+        response(f"{ours.url}/readyz")
         with running([str(HERE / "bare_handler.py"), str(given), str(args.workers)]) as bare:
-            response(bare)
+            response(bare.url)
             rounds: dict[str, list[Round]] = {"bare": [], "ours": []}
             both = {"bare": bare, "ours": ours}
             with progress.bar(2 * args.rounds, "asking", "round") as shown:
                 for _ in range(args.rounds):
-                    for which, url in both.items():
+                    for which, server in both.items():
                         time.sleep(AFTER_S)
-                        rounds[which].append(load(url, folder / "paths", args))
+                        rounds[which].append(load(server, folder / "paths", args))
                         shown.update(1)
     return rounds, len(body)
 
@@ -174,7 +201,7 @@ def summary(rounds: dict[str, list[Round]]) -> dict[str, float]:
     """Medians over rounds; the maximum is that of all, and so is success."""
     found: dict[str, float] = {}
     for which, of in rounds.items():
-        for name in ("requests_s", "p50_ms", "p99_ms"):
+        for name in ("requests_s", "p50_ms", "p99_ms", "cpu_us"):
             found[f"{which}_{name}"] = statistics.median(getattr(one, name) for one in of)
         found[f"{which}_max_ms"] = max(one.max_ms for one in of)
     shares = [o.requests_s / b.requests_s for b, o in zip(*rounds.values(), strict=True)]
@@ -189,6 +216,7 @@ def table(found: dict[str, float]) -> str:
         ("latency, median (reference: mean), ms", "ours_p50_ms", "bare_p50_ms", "p50_ms", "{:.1f}"),
         ("… 99 %", "ours_p99_ms", "bare_p99_ms", "", "{:.1f}"),
         ("… maximum", "ours_max_ms", "bare_max_ms", "max_ms", "{:.1f}"),
+        ("CPU time a request, µs", "ours_cpu_us", "bare_cpu_us", "", "{:.1f}"),
         ("success", "success", "", "success", "{:.2%}"),
         ("share of the bare handler's requests", "share", "", "", "{:.0%}"),
     ]

@@ -26,7 +26,7 @@ def in_place(model: LanguageModel, prefix: Prefix, positions: torch.Tensor) -> I
         stack.enter_context(patched(model, prefix.patch))
         if prefix.bias is not None:
             for index, layer in enumerate(model.hf.model.layers):
-                extra = _extra(model, prefix, index, layer.self_attn, positions)
+                extra = over_prefix(model, prefix, index, layer.self_attn, positions)
                 add = _adding(extra, prefix.kept)
                 hook = layer.self_attn.register_forward_pre_hook(add, with_kwargs=True)
                 stack.enter_context(hook)
@@ -49,7 +49,7 @@ def has_windows(model: LanguageModel) -> bool:
     )
 
 
-def _extra(
+def over_prefix(
     model: LanguageModel,
     prefix: Prefix,
     layer: int,

@@ -1,0 +1,216 @@
+"""Rows that have nothing in common but the model, in one forward pass.
+
+The tokens of all rows lie end to end in one sequence, so every linear layer reads its weights
+once for all of them. Attention is computed row by row against the row's own keys, by the very
+function that the model would use alone; a patch is added to its row's part of a layer's output.
+There is no padding, and rows may join, leave and read several tokens in any step.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.in_place import over_prefix, window_of
+from pcompiler.runtime.prefix import ROOM, Prefix
+
+NAME = "pcompiler_rows"  # of our attention, where transformers keeps them by name
+
+
+class BatchRow:
+    """One continuation of one prefix.
+
+    Args:
+        model: the language model.
+        prefix: what stands before it; never written to.
+        room: tokens that are expected, to allocate once.
+
+    Attributes:
+        length: tokens that it has read, those of the prefix not counted.
+    """
+
+    def __init__(self, model: LanguageModel, prefix: Prefix, room: int = ROOM) -> None:
+        self.prefix = prefix
+        self.length = 0
+        self._model = model
+        self._layers = prefix.cache(model, room).layers
+        patch = prefix.patch
+        placed = patch.to(model.device.handle, model.device.dtype) if patch else None
+        self.deltas = placed.deltas if placed else {}
+
+    def read(self) -> Prefix:
+        """All of it so far as a prefix of its own; only after a prefix that leaves nothing out."""
+        assert self.prefix.bias is None, "a compacted cache has other keys in every head"
+        keys = torch.stack([layer.keys[0] for layer in self._layers])
+        values = torch.stack([layer.values[0] for layer in self._layers])
+        return Prefix(keys, values, self.prefix.length + self.length, patch=self.prefix.patch)
+
+    def update(
+        self, layer: int, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take in new (1, H_kv, t, d) keys and values of a layer; returns all of them."""
+        every: tuple[torch.Tensor, torch.Tensor] = self._layers[layer].update(keys, values)
+        return every
+
+    def mask(self, module: Any, new: int, keys: int, causal: bool) -> torch.Tensor | None:  # noqa: ANN401
+        """What a layer's attention hides.
+
+        Args:
+            module: the layer's attention.
+            new: tokens that are read.
+            keys: of them, and of all before them.
+            causal: without a mask, tokens with none before them see those up to their own.
+
+        Returns:
+            (1, 1 or H, new, keys) in the model's dtype; none: it is not needed.
+        """
+        model, prefix, window = self._model, self.prefix, window_of(self._model, module)
+        end = prefix.length + self.length + new
+        if prefix.bias is None and (window is None or end <= window) and (
+            new == 1 or (causal and new == keys)
+        ):
+            return None
+        place, low = model.device.handle, torch.finfo(model.device.dtype).min
+        own = torch.arange(prefix.length, end, device=place)
+        at = own[-new:, None]
+        parts = [_additive(_visible(own, at, window), model)[None]]
+        if prefix.bias is not None:
+            before = over_prefix(model, prefix, module.layer_idx, module, at[:, 0])
+            # A masked key with a negative β would pass the dtype's end.
+            before = before.clamp_min(low).expand(-1, new, -1)
+            parts = [before, parts[0].expand(len(before), -1, -1)]
+        elif prefix.kept:
+            assert prefix.kept == prefix.length or window is None, "a window needs every position"
+            before = torch.arange(prefix.kept, device=place)
+            seen = torch.ones(new, prefix.kept, dtype=torch.bool, device=place)
+            if window is not None:
+                seen = _visible(before, at, window)
+            parts = [_additive(seen, model)[None], parts[0]]
+        return torch.cat(parts, dim=-1)[None]
+
+
+def _visible(keys: torch.Tensor, at: torch.Tensor, window: int | None) -> torch.Tensor:
+    """(t, n): which positions (n,) are seen from (t, 1)."""
+    seen = keys <= at
+    return seen if window is None else seen & (keys > at - window)
+
+
+def _additive(visible: torch.Tensor, model: LanguageModel) -> torch.Tensor:
+    dtype = model.device.dtype
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What one row reads in a step.
+
+    Attributes:
+        row: each row once in a step.
+        tokens: one or more.
+        wanted: whether the logits after the last of them are.
+    """
+
+    row: BatchRow
+    tokens: Sequence[int]
+    wanted: bool = True
+
+
+def forward(model: LanguageModel, feeds: Sequence[Feed]) -> torch.Tensor:
+    """Let rows read their tokens in one forward pass.
+
+    If it raises, the rows are of no use any more.
+
+    Args:
+        model: the language model, which nobody else may use meanwhile.
+        feeds: at least one.
+
+    Returns:
+        (rows that want them, vocabulary) logits in order, float32.
+    """
+    device, ends = model.device.handle, []
+    tokens: list[int] = []
+    positions: list[int] = []
+    parts: list[tuple[BatchRow, slice]] = []
+    for feed in feeds:
+        start = feed.row.prefix.length + feed.row.length
+        parts.append((feed.row, slice(len(tokens), len(tokens) + len(feed.tokens))))
+        tokens += feed.tokens
+        positions += range(start, start + len(feed.tokens))
+        ends += [len(tokens) - 1] if feed.wanted else []
+    with torch.inference_mode(), _by_rows(model, parts) as attention:
+        out = model.hf(
+            input_ids=model.tensor(tokens),
+            position_ids=torch.tensor([positions], device=device),
+            use_cache=False,
+            logits_to_keep=torch.tensor(ends, dtype=torch.long, device=device),
+            pcompiler_parts=parts,
+            pcompiler_attention=attention,
+        )
+    for feed in feeds:
+        feed.row.length += len(feed.tokens)
+    result: torch.Tensor = out.logits[0].float()
+    return result
+
+
+@contextmanager
+def _by_rows(
+    model: LanguageModel, parts: Sequence[tuple[BatchRow, slice]]
+) -> Iterator[str]:
+    """Inside, the model attends and is patched row by row; yields the attention it has alone."""
+    config = model.hf.config
+    alone = config._attn_implementation
+    patched = sorted({layer for row, _ in parts for layer in row.deltas})
+    with ExitStack() as stack:
+        for layer in patched:
+            linear = model.hf.model.layers[layer].mlp.down_proj
+            stack.enter_context(linear.register_forward_hook(_adding(layer, parts)))
+        config._attn_implementation = NAME
+        try:
+            yield alone
+        finally:
+            config._attn_implementation = alone
+
+
+def _adding(layer: int, parts: Sequence[tuple[BatchRow, slice]]) -> Callable[..., torch.Tensor]:
+    def add(_module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
+        for row, part in parts:
+            if layer in row.deltas:
+                output[:, part] += row.deltas[layer](arguments[0][:, part])
+        return output
+
+    return add
+
+
+def _attention(
+    module: Any,  # noqa: ANN401
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: None,
+    *,
+    pcompiler_parts: Sequence[tuple[BatchRow, slice]],
+    pcompiler_attention: str,
+    **settings: Any,  # noqa: ANN401
+) -> tuple[torch.Tensor, None]:
+    """What transformers calls for each layer; see its ``AttentionInterface``."""
+    eager = sys.modules[type(module).__module__].eager_attention_forward
+    alone = ALL_ATTENTION_FUNCTIONS.get_interface(pcompiler_attention, eager)
+    outputs = []
+    for row, part in pcompiler_parts:
+        own = query[:, :, part]
+        keys, values = row.update(module.layer_idx, key[:, :, part], value[:, :, part])
+        mask = row.mask(module, own.shape[2], keys.shape[2], causal=alone is not eager)
+        outputs.append(alone(module, own, keys, values, mask, **settings)[0])
+    return torch.cat(outputs, dim=1), None
+
+
+AttentionInterface.register(NAME, _attention)

@@ -197,16 +197,27 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         header = _header(work, target, built, measured, body, len(raw))
         fitting = to_lines(known.fitting) if target.fits(settings) else ""
         store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
-    stages = {f"{s}_s": known.spent[s] for s in STAGES if s in known.spent}
-    timing = {
-        **clock.laps,
-        **(stages if target.fits(settings) else {}),
-        "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
-        "full_ttft_s": latency.of_full_prompt(work.model, work.reference, known.spent["prefill"]),
-    }
-    header = replace(header, timing=timing)
+    try:
+        header = replace(header, timing=_timing(work, target, store, header, clock))
+    except BaseException:  # interrupted, or cancelled: then nothing is stored
+        store.delete(header.id)
+        raise
     store.annotate(header)
     return Compiled(header, False, clock.elapsed())
+
+
+def _timing(
+    work: Work, target: Target, store: Store, header: Header, clock: Clock
+) -> dict[str, float]:
+    """Seconds by stage, and to the first token with the artifact in the store and without."""
+    known, fits = work.compilation, target.fits(work.config.targets)
+    prefill_s = known.spent["prefill"]
+    return {
+        **clock.laps,
+        **({f"{s}_s": known.spent[s] for s in STAGES if s in known.spent} if fits else {}),
+        "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
+        "full_ttft_s": latency.of_full_prompt(work.model, work.reference, prefill_s),
+    }
 
 
 def attach(model: LanguageModel, artifact: Artifact) -> Prefix:

@@ -1,4 +1,7 @@
-"""Progress bars: on a terminal, for what takes over two seconds; silent when piped."""
+"""Progress bars: on a terminal, for what takes over two seconds; silent when piped.
+
+A program that shows progress in its own way listens to them instead.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,51 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from tqdm import tqdm
 
 DELAY_S = 1.0  # a bar that appears only to vanish is noise
+Listener = Callable[[str, int, int], None]
+"""Takes a stage's label, how much of it is done, and its total, or 0 where that is not known.
+
+What it raises ends the work, as Ctrl-C would.
+"""
+_listener: ContextVar[Listener | None] = ContextVar("progress", default=None)
+
+
+@contextmanager
+def heard(listener: Listener) -> Iterator[None]:
+    """Inside, in this thread, all bars tell this listener how far they are."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """A bar that is listened to; hidden, tqdm itself would not count."""
+
+    def __init__(self, listener: Listener, total: int, label: str, **settings: Any) -> None:  # noqa: ANN401
+        self._listener, self._label, self._parts, self._done = listener, label, total, 0
+        super().__init__(total=total, desc=label, **settings)
+        self.update(0)
+
+    def update(self, n: float | None = 1) -> bool | None:
+        self._done += int(n or 0)
+        self._listener(self._label, self._done, self._parts)
+        return super().update(n)
 
 
 def bar(total: int, label: str, unit: str = "it") -> Any:  # noqa: ANN401 - tqdm is generic
     """A tqdm bar with our manners."""
-    hidden = not sys.stderr.isatty()
-    return tqdm(total=total, desc=label, unit=unit, delay=DELAY_S, leave=False, disable=hidden)
+    hidden, listener = not sys.stderr.isatty(), _listener.get()
+    settings: dict[str, Any] = {"unit": unit, "delay": DELAY_S, "leave": False, "disable": hidden}
+    if listener is not None:
+        return _Bar(listener, total, label, **settings)
+    return tqdm(total=total, desc=label, **settings)
 
 
 @contextmanager

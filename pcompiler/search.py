@@ -116,6 +116,19 @@ class _Search:
 
     def run(self) -> Found:
         """Bisect, then go up from there until one meets the gates."""
+        low = None
+        try:
+            low, found = self._smallest()
+        finally:  # also where it broke off, and nothing is to be kept
+            self._clear(low)
+        return Found(found, [self._seen[i][0] for i in sorted(self._seen)])
+
+    def _clear(self, kept: int | None) -> None:
+        for i, (_, other) in self._seen.items():
+            if i != kept and other is not None and not other.cached:
+                self._store.delete(other.id)
+
+    def _smallest(self) -> tuple[int, Compiled]:
         low, high = 0, len(self._candidates) - 1
         with progress.bar(len(self._candidates).bit_length() - 1, "searching", "artifact") as shown:
             while low < high:
@@ -126,11 +139,7 @@ class _Search:
             low += 1
             if low == len(self._candidates):
                 self._gates.check(found[0].fidelity)
-        for i, (_, other) in self._seen.items():
-            if i != low and other is not None and not other.cached:
-                self._store.delete(other.id)
-        assert found[1] is not None
-        return Found(found[1], [self._seen[i][0] for i in sorted(self._seen)])
+        return low, found[1]
 
     def _try(self, number: int) -> tuple[Trial, Compiled | None]:
         if number not in self._seen:

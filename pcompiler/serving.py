@@ -28,6 +28,17 @@ RANGES: dict[str, tuple[float, float]] = {
     "send_s": (0.1, 600),
     "drain_s": (1, 3_600),
     "follow_s": (0.01, 60),
+    "slots": (1, 256),
+    "batch_tokens": (1, 2**24),
+    "chunk_tokens": (1, 2**16),
+    "prefix_cache_mb": (0, 2**20),
+    "chat_queue": (1, 100_000),
+    "embed_queue": (1, 100_000),
+    "compile_queue": (1, 100_000),
+    "job_history": (1, 1_000_000),
+    "job_history_s": (1, 30 * 86_400),
+    "generator_threads": (0, 1_024),
+    "compiler_threads": (0, 1_024),
 }
 
 
@@ -61,6 +72,17 @@ class ServeConfig:
     send_s: float = 30.0  # … to take in what it is sent next
     drain_s: float = 30.0  # for requests under way, once the server is told to stop
     follow_s: float = 1.0  # at most, until a worker sees what was stored, renamed or deleted
+    slots: int = 8  # answers that are decoded side by side
+    batch_tokens: int = 16_384  # of them together, prefixes included; one alone may have more
+    chunk_tokens: int = 64  # read between two decoding steps of others; 4 × where there are none
+    prefix_cache_mb: int = 512  # of artifacts that stay in place for whoever asks next
+    chat_queue: int = 64  # chats that wait for a slot
+    embed_queue: int = 32  # requests for embeddings, or by meaning, that wait
+    compile_queue: int = 32  # compiles that wait
+    job_history: int = 1_000  # jobs that are remembered once they are over
+    job_history_s: float = 3_600.0  # … for so long
+    generator_threads: int = 0  # of torch; 0: half of the cores
+    compiler_threads: int = 0  # of torch; 0: half of the cores
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():

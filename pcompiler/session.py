@@ -10,6 +10,7 @@ from pcompiler.config import DecodeConfig
 from pcompiler.errors import InputError
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import Picker, greedy, sampler, steps
+from pcompiler.runtime.pieces import Pieces
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.template import Template
 
@@ -79,16 +80,11 @@ class Session(Closing):
         return self._pieces(step.tokens[0] for step in decoding)
 
     def _pieces(self, tokens: Iterator[int]) -> Iterator[str]:
-        seen: list[int] = []
-        said = ""
+        pieces = Pieces(self.model.tokenizer)
         for token in tokens:
             if token in self.model.stop_ids:
                 break
-            seen.append(token)
-            text: str = self.model.tokenizer.decode(seen, skip_special_tokens=True)
-            if not text.endswith("\ufffd"):  # half a character: wait for the rest
-                yield text[len(said) :]
-                said = text
-        rest: str = self.model.tokenizer.decode(seen, skip_special_tokens=True)
-        if len(rest) > len(said):
-            yield rest[len(said) :]
+            if text := pieces.push(token):
+                yield text
+        if rest := pieces.rest():
+            yield rest

@@ -69,6 +69,28 @@ class Template:
         """Tokens of a query's turn that has only begun."""
         return self._encode(self.before + opening)
 
+    def turns_ids(self, turns: Sequence[Message]) -> list[int]:
+        """Tokens of turns that follow the context, up to where the next answer begins.
+
+        Args:
+            turns: the user's and the assistant's in turn, the user's first and last.
+
+        Raises:
+            InputError: other roles, or another order.
+        """
+        roles = [turn.role for turn in turns]
+        if len(roles) % 2 == 0 or roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
+            raise InputError(
+                f"the turns are of {', '.join(roles) or 'nobody'}; after an artifact the user and "
+                "the assistant take turns, and the user is first and last."
+            )
+        text = self.before + turns[0].content
+        if len(turns) > 1:
+            asked, said = _between(self.tokenizer)
+            for answer, query in zip(turns[1::2], turns[2::2], strict=True):
+                text += asked + answer.content + said + query.content
+        return self._encode(text + self.after)
+
     def lead(self) -> str:
         """What stands before a query's turn when no prompt does: the model's own first token.
 
@@ -85,6 +107,56 @@ class Template:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
+
+
+def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:  # noqa: ANN401
+    """Tokens of a whole chat, up to where the next answer begins: no artifact stands before it.
+
+    Raises:
+        InputError: the chat template refuses it, or the last turn is not the user's.
+    """
+    systems = [m for m in messages if m.role == "system"]
+    turns = [m for m in messages if m.role != "system"]
+    if not turns or turns[-1].role != "user":
+        raise InputError("the last turn of a chat has to be the user's.")
+    if tokenizer.chat_template is None:
+        template = Template.of(tokenizer, systems) if systems else Template.of(tokenizer, [])
+        return template.context_ids() + template.turns_ids(turns)
+    chat = [{"role": m.role, "content": m.content} for m in messages]
+    try:
+        return _rendered(tokenizer, chat)
+    except TemplateError as refusal:
+        if not systems or messages[0].role != "system" or turns[0].role != "user":
+            raise InputError(f"the model's chat template refuses the chat: {refusal}.") from None
+    head = "\n\n".join(m.content for m in [*systems, turns[0]])
+    rest = [{"role": m.role, "content": m.content} for m in turns[1:]]
+    try:
+        return _rendered(tokenizer, [{"role": "user", "content": head}, *rest])
+    except TemplateError as refusal:
+        raise InputError(f"the model's chat template refuses the chat: {refusal}.") from None
+
+
+def _rendered(tokenizer: Any, chat: list[dict[str, str]]) -> list[int]:  # noqa: ANN401
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
+
+
+def _between(tokenizer: Any) -> tuple[str, str]:  # noqa: ANN401
+    """What stands between a query and its answer, and between that and the next query."""
+    if tokenizer.chat_template is None:
+        return "\n", "\n\n"
+    marks = [f"{_QUERY}-{i}-" for i in range(3)]
+    chat = [
+        {"role": role, "content": mark}
+        for role, mark in zip(("user", "assistant", "user"), marks, strict=True)
+    ]
+    try:
+        whole = str(tokenizer.apply_chat_template(chat, tokenize=False))
+    except TemplateError as refusal:
+        raise InputError(f"the model's chat template refuses several turns: {refusal}.") from None
+    asked, _, rest = whole.partition(marks[0])[2].partition(marks[1])
+    return asked, rest.partition(marks[2])[0]
 
 
 def _adds_bos(tokenizer: Any) -> bool:  # noqa: ANN401

@@ -52,7 +52,10 @@ def test_each_row_is_what_it_is_alone_as_rows_join_read_and_leave(family: str, s
         draw.shuffle(chosen)
         if not chosen:
             continue
-        texts = {n: [draw.randrange(2, 258) for _ in range(draw.choice((1, 1, 1, 7, 20)))] for n in chosen}
+        texts = {
+            n: [draw.randrange(2, 258) for _ in range(draw.choice((1, 1, 1, 7, 20)))]
+            for n in chosen
+        }
         wanted = {n: draw.random() < 0.8 for n in chosen}
         together = forward(model, [Feed(going[n][0], texts[n], wanted[n]) for n in chosen])
         alone = [going[n][1].extend([texts[n]], [0], [1]) for n in chosen]

@@ -74,8 +74,10 @@ class BatchRow:
         """
         model, prefix, window = self._model, self.prefix, window_of(self._model, module)
         end = prefix.length + self.length + new
-        if prefix.bias is None and (window is None or end <= window) and (
-            new == 1 or (causal and new == keys)
+        if (
+            prefix.bias is None
+            and (window is None or end <= window)
+            and (new == 1 or (causal and new == keys))
         ):
             return None
         place, low = model.device.handle, torch.finfo(model.device.dtype).min
@@ -162,9 +164,7 @@ def forward(model: LanguageModel, feeds: Sequence[Feed]) -> torch.Tensor:
 
 
 @contextmanager
-def _by_rows(
-    model: LanguageModel, parts: Sequence[tuple[BatchRow, slice]]
-) -> Iterator[str]:
+def _by_rows(model: LanguageModel, parts: Sequence[tuple[BatchRow, slice]]) -> Iterator[str]:
     """Inside, the model attends and is patched row by row; yields the attention it has alone."""
     config = model.hf.config
     alone = config._attn_implementation

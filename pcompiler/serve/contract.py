@@ -14,16 +14,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from pcompiler.ir import Message as Message  # of system, user or assistant
+
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 FINAL: tuple[Status, ...] = ("done", "failed", "cancelled")
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a chat; ``role`` is system, user or assistant."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,10 @@ def untold(error: Mapping[str, Any]) -> Exception:
 
 
 async def call(
-    path: Path, name: str, arguments: Any, away: Callable[[], Gone]  # noqa: ANN401
+    path: Path,
+    name: str,
+    arguments: Any,  # noqa: ANN401
+    away: Callable[[], Gone],
 ) -> AsyncIterator[Any]:
     """What a call answers, item by item; closing the iterator cancels it.
 
@@ -145,15 +148,13 @@ class Door:
         left = asyncio.ensure_future(reader.read(1))  # nothing comes but the caller's going
         try:
             await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                await work
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # of ``close``
+            await _ended(work)
             with suppress(OSError):
                 await write(writer, {"error": told(Gone("the server is stopping.", 5.0))})
         finally:
-            left.cancel()
-            work.cancel()
-            await asyncio.wait({work, left})
+            await _ended(left)
+            await _ended(work)
 
     async def _items(self, request: Any, writer: asyncio.StreamWriter) -> None:  # noqa: ANN401
         last: dict[str, Any] = {"end": None}
@@ -167,3 +168,10 @@ class Door:
         except Exception as e:
             last = {"error": told(e)}
         await write(writer, last)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and isinstance(task.exception(), Exception):
+        log.debug("a call broke off: %s", task.exception())

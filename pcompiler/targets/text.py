@@ -72,16 +72,20 @@ class Text(Target):
 
     def attach(self, model: LanguageModel, tensors: Mapping[str, torch.Tensor]) -> Prefix:
         """Prefill the remaining context."""
+        return prefill(model, self.context_ids(model, tensors))
+
+    def context_ids(self, model: LanguageModel, tensors: Mapping[str, torch.Tensor]) -> list[int]:
+        """Tokens of the remaining context. Raises DamageError."""
         text = tensors.get("text")
         if text is None or text.dim() != 1 or text.dtype != torch.uint8:
             raise DamageError("the artifact has no text.")
         context = text.numpy().tobytes().decode(errors="replace")
-        ids = model.tokenizer.encode(context, add_special_tokens=False)
+        ids: list[int] = model.tokenizer.encode(context, add_special_tokens=False)
         if not 0 < len(ids) < model.window:
             raise DamageError(
                 f"the artifact's text has {len(ids)} tokens, the window {model.window}."
             )
-        return prefill(model, ids)
+        return ids
 
     @staticmethod
     def _shortens(settings: TargetConfig) -> bool:

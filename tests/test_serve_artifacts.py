@@ -24,6 +24,7 @@ from pcompiler.serve.http.artifacts import matches
 from pcompiler.serve.http.view import View, shown
 from pcompiler.store.artifact import Header
 from pcompiler.store.db import Store
+from pcompiler.store.engine import Engine
 
 TENSORS = {"accept": "application/octet-stream"}
 
@@ -220,6 +221,20 @@ def test_a_view_sees_at_once_what_it_is_asked_for_and_did_not_know(tmp_path: Pat
                 assert record is not None
                 size = Header.parse(record)[0].size_bytes
                 assert json.loads(shown(record))["size_bytes"] == size
+
+    asyncio.run(follow())
+
+
+def test_a_view_that_is_opened_while_the_store_is_being_made_sees_all_of_it(tmp_path: Path) -> None:
+    async def follow() -> None:
+        with View(tmp_path, StoreConfig()) as view:
+            half = Engine(tmp_path, ("artifacts", "metadata"), "write", StoreConfig())
+            with half, pytest.raises(Gone):
+                view.record("0" * 24)
+            with Store(tmp_path) as store:
+                store.put(artifact(1), PROMPT, PROBES)
+                store.point({"desk": f"{1:024x}"})
+                assert (await view.header("desk")).id == f"{1:024x}"
 
     asyncio.run(follow())
 

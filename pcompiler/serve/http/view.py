@@ -20,12 +20,14 @@ from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError, Gone, NotFoundError, PcompilerError, StoreUnavailable
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
+from pcompiler.store.records import FAMILIES
 
 LEAST_S = 0.05  # between two times that the view catches up
 MAX_TENSOR_BYTES = 2**30  # sent in one response
 _BODY_BYTES = re.compile(rb'"body_bytes":(\d+),')
 _HEAD, _DIGEST = 16, 32  # bytes of a header record around its JSON: see ``store/artifact.py``
 _WHOLE_FORMAT = 2  # the last one without planes
+NOT_YET = "the store is not there yet; come back in a moment."
 T = TypeVar("T")
 
 
@@ -49,9 +51,13 @@ class View(Closing):
         """The store, opened when it is first there. Raises Gone: it is not."""
         if self._store is None:
             try:
-                self._store = Store(self._folder, "follow", self._settings)
+                opened = Store(self._folder, "follow", self._settings)
             except StoreUnavailable as e:
-                raise Gone("the store is not there yet; come back in a moment.") from e
+                raise Gone(NOT_YET) from e
+            if not opened.records.engine.handles.keys() >= set(FAMILIES):
+                opened.close()  # its writer is making it; a follower never sees families to come
+                raise Gone(NOT_YET)
+            self._store = opened
         return self._store
 
     def close(self) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _ROLLUP = Path("/proc/self/smaps_rollup")
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _GROUPS = Path("/sys/fs/cgroup")
 
 
@@ -19,7 +21,7 @@ def used_bytes() -> int:
     try:
         lines = _ROLLUP.read_text().splitlines()
     except OSError:  # no Linux, or too old
-        return _peak_bytes()
+        return peak_bytes()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
@@ -29,11 +31,22 @@ def limit_bytes() -> int:
     return min(machine, *_group_limits())
 
 
-def _peak_bytes() -> int:
-    import resource
+def forget_peak() -> None:
+    """Have ``peak_bytes`` begin anew, where the system can: on Linux."""
+    with suppress(OSError):  # another system, or a container that does not allow it
+        _CLEAR.write_text("5")
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+
+def peak_bytes() -> int:
+    """The most resident bytes since ``forget_peak``, or since the process began."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def _group_limits() -> Iterator[int]:

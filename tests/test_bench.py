@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,24 @@ import torch
 
 from pcompiler.bench import memory
 from pcompiler.bench.__main__ import main
-from pcompiler.bench.harness import Figure, Repeat, Samples, spread
-from pcompiler.bench.report import as_table
+from pcompiler.bench.harness import Figure, Repeat, Samples, Setting, spread
+from pcompiler.bench.report import alerts, as_json, as_table
+from pcompiler.bench.runs import Run, measure
 from pcompiler.device import pick
+
+
+@pytest.fixture
+def run_of() -> Callable[..., Run]:
+    """A run that measured these figures."""
+
+    def made(*figures: Figure) -> Run:
+        suites = dict.fromkeys(f.suite for f in figures)
+        setting = Setting(pick("cpu"), 1, quick=True)
+        return measure(
+            {s: lambda _, s=s: [f for f in figures if f.suite == s] for s in suites}, setting
+        )
+
+    return made
 
 
 def test_the_table_says_what_was_reached_and_what_was_missed() -> None:
@@ -70,16 +86,26 @@ def test_each_watched_thing_has_to_be_steady() -> None:
 
 def test_the_peak_is_of_what_was_in_use_since_the_reset() -> None:
     device, size = pick("cpu"), 200 * 2**20
-    memory.reset(device)
+    memory.forget(device)
     before = memory.peak(device).host_bytes
     torch.ones(size, dtype=torch.uint8)  # touched, and let go of at once
     during = memory.peak(device).host_bytes
     assert during - before > 0.9 * size
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("this system cannot forget a peak")
-    memory.reset(device)
+    memory.forget(device)
     assert memory.peak(device).host_bytes < during - 0.5 * size
     assert memory.peak(device).device_bytes is None
+
+
+def test_figures_beyond_a_limit_of_the_alerts_are_named(run_of: Callable[..., Run]) -> None:
+    slow = Figure("storage_performance", "put, p99", 0.02, "s", "lower")
+    quick = replace(slow, name="put, p50", value=0.001)
+    done = run_of(slow, quick)
+    assert alerts(done).splitlines()[1:] == [
+        "alert: SlowStorage: storage_performance: put, p99: 0.02 s > 0.01 s."
+    ]
+    assert [a["figure"] for a in as_json(done)["alerts"]] == ["put, p99"]
 
 
 def test_samples_measure_wall_and_cpu_time() -> None:

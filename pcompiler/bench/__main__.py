@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     _check_outputs(args)
     from pcompiler.bench import archive, runs
-    from pcompiler.bench.report import as_json, as_table, noise
+    from pcompiler.bench.report import alerts, as_json, as_table, noise
 
     kept = archive.place(args.save, args.force) if args.save else None
     before = archive.read(archive.find(args.compare)) if args.compare else None
@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     done = measure(*args.suites, *(args.suite or ()))
     print(f"{done.hardware}; commit {done.commit or 'unknown'}\n")
-    print(as_table(done.figures) + noise(done))
+    print(as_table(done.figures) + noise(done) + alerts(done))
     if kept:
         archive.write(done, kept)
     regressed = before is not None and _compare(before, done, measure, args.markdown)

@@ -94,7 +94,8 @@ def from_json(data: Any) -> Run:  # noqa: ANN401 - whatever a file holds
     try:
         figures = tuple(_figure(fields) for fields in data["figures"])
         parts = tuple(_part(fields) for fields in data["parts"])
-        return Run(**{**data, "figures": figures, "parts": parts})
+        kept = {name: value for name, value in data.items() if name != "alerts"}  # derived
+        return Run(**{**kept, "figures": figures, "parts": parts})
     except (KeyError, TypeError, AttributeError) as e:
         raise InputError(f"it is not a whole run: {e}.") from e
 

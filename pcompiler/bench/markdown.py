@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pcompiler.bench.harness import Figure
-from pcompiler.bench.report import noise, reached, shown_value
+from pcompiler.bench.report import alerts, noise, reached, shown_value
 from pcompiler.bench.runs import Part, Run
 from pcompiler.table import seconds
 
@@ -25,7 +25,7 @@ def _head(run: Run) -> Iterator[str]:
     yield f"- version: {run.version}, commit {run.commit or 'unknown'}"
     yield f"- machine: {run.hardware}"
     yield f"- {_outcome(run.figures)}"
-    yield from (f"- {line}" for line in noise(run).splitlines() if line)
+    yield from (f"- {line}" for line in (noise(run) + alerts(run)).splitlines() if line)
 
 
 def _section(run: Run, part: Part) -> Iterator[str]:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pcompiler.alerts import raised
 from pcompiler.bench.harness import Figure
+from pcompiler.memory import limit_bytes
 from pcompiler.table import nbytes, render, seconds
 
 if TYPE_CHECKING:
@@ -18,7 +20,16 @@ def as_json(run: Run) -> dict[str, Any]:
     fields = asdict(run)
     for made, part in zip(fields["parts"], run.parts, strict=True):
         made |= {"drift": part.drift, "drifted": part.drifted}
-    return {"schema": fields.pop("schema"), **fields}
+    heeded = [
+        {"alert": r.alert.name, "suite": r.suite, "figure": r.figure, "value": r.value}
+        for r in raised(run.figures, limit_bytes())
+    ]
+    return {"schema": fields.pop("schema"), **fields, "alerts": heeded}
+
+
+def alerts(run: Run) -> str:
+    """A line for each figure beyond a limit that the server's alerts have as well; else nothing."""
+    return "".join(f"\nalert: {found}." for found in raised(run.figures, limit_bytes()))
 
 
 def noise(run: Run) -> str:

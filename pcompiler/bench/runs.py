@@ -142,7 +142,7 @@ def measure(suites: Mapping[str, Suite], setting: Setting) -> Run:
     parts: list[Part] = []
     for name, suite in suites.items():
         before, start = calibrate(), time.perf_counter()
-        memory.reset(setting.device)
+        memory.forget(setting.device)
         figures += suite(setting)
         seconds = time.perf_counter() - start
         peak = memory.peak(setting.device)

@@ -38,5 +38,6 @@ def by_probes(model: LanguageModel, prefix: Prefix, rows: Sequence[Row]) -> torc
 def by_surprise(model: LanguageModel, ids: Sequence[int]) -> torch.Tensor:
     """(n,) of each token of the prompt; the first, which nothing precedes, has 0."""
     (log_p,) = score(model, nothing(model), [ids[:1]], [ids[1:]])
-    chosen = log_p.gather(-1, torch.tensor(ids[1:])[:, None])[:, 0]
+    said = torch.tensor(ids[1:], device=log_p.device)
+    chosen = log_p.gather(-1, said[:, None])[:, 0]
     return torch.cat([torch.zeros(1), -chosen.cpu()])

@@ -73,11 +73,10 @@ class InProcess:
         with self._queued():
             work = self._thread.submit(self._answer, request, stop, say)
             try:
-                async with asyncio.timeout(request.timeout_s):
-                    while not isinstance(item := await items.get(), End):
-                        if isinstance(item, BaseException):
-                            raise item
-                        yield item
+                while not isinstance(item := await items.get(), End):
+                    if isinstance(item, BaseException):
+                        raise item
+                    yield item
                 yield item
             finally:
                 stop.set()

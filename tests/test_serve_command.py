@@ -131,6 +131,31 @@ def test_a_small_model_is_served_by_processes_that_come_back_when_they_are_kille
         assert len(list(store.headers())) == 2
 
 
+def test_a_process_that_hangs_hangs_no_request(model_folder: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[serve]\nchat_s = 1.0\n")
+    options = ("--model", str(model_folder), "--device", "cpu", "--config", str(settings))
+    with running(tmp_path / "store", *options) as (process, url):
+        body = {"source": SOURCE, "name": "desk", "queries": ["When?"]}
+        artifact = httpx.post(f"{url}/v1/compile", json=body, timeout=300).json()["artifact"]
+        generator = process_of(process.pid, "generator")
+        os.kill(generator, signal.SIGSTOP)
+        try:
+            chat = {"model": "desk", "messages": QUESTION, "max_tokens": 4}
+            for stream in (False, True):
+                start = time.monotonic()
+                asked = chat | {"stream": stream}
+                hung = httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=60)
+                assert hung.status_code == 503
+                assert hung.headers["retry-after"]
+                assert time.monotonic() - start < 15
+            assert httpx.get(f"{url}/readyz", timeout=30).status_code == 503
+            assert httpx.get(f"{url}/v1/artifacts/{artifact}").status_code == 200
+        finally:
+            os.kill(generator, signal.SIGCONT)
+        until_ready(url)
+
+
 def process_of(parent: int, name: str) -> int:
     """The process of this name, a child of the server's."""
     for path in Path("/proc").glob("[0-9]*"):

@@ -23,7 +23,6 @@ from pcompiler.serve.http.services import Services, client_of
 from pcompiler.store.names import full_name
 
 JobId = Annotated[str, Path(pattern=JOB)]
-PATIENCE_S = 10.0  # beyond a job's own time, until it is given up
 
 
 def request_of(body: CompileBody, client: str, timeout_s: float) -> CompileRequest:
@@ -93,7 +92,7 @@ def router(services: Services) -> APIRouter:
         job = await backend.submit(asked)
         if not body.wait:
             return JSONResponse(shown(job), 202, {"location": f"/v1/jobs/{job.id}"})
-        job = await asyncio.wait_for(over(job), limits.compile_s + PATIENCE_S)
+        job = await over(job)
         if job.status != "done":
             raise refusal_of_job(
                 job.error or {"message": f"the job was {job.status}.", "status": 409}

@@ -27,6 +27,7 @@ from pcompiler.serve.http.artifacts import accepts_tensors, matches
 from pcompiler.serve.http.keys import Keys
 from pcompiler.serve.http.limits import Limits
 from pcompiler.serve.http.metered import LOOK_UP, Requests, route_of
+from pcompiler.serve.http.patience import Patient
 from pcompiler.serve.http.refusals import Refusal, refusal_of, retry_after
 from pcompiler.serve.http.services import Services
 from pcompiler.serve.http.tokens import Tokens
@@ -77,8 +78,8 @@ class Worker:
         self._view = View(config.store.folder, config.store, settings.follow_s)
         names = setup.keys.names if setup.keys else ()
         self._limits = Limits(setup.shared, names, settings)
-        self._backend = setup.backend()
-        services = Services(config, self._view, self._backend, Tokens(config.model.name))
+        backend = Patient(setup.backend(), settings)
+        services = Services(config, self._view, backend, Tokens(config.model.name))
         app = application(services, exporter, keyed=setup.keys is not None)
         self._framework = Adapter(app, SECURITY, settings.send_s)
         self._reading, self._answering = Room(settings.in_flight), Room(settings.in_flight)

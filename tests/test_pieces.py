@@ -1,73 +1,74 @@
-"""Pieces: they tile the text, whatever is protected; fast paths cut as the plain ones do."""
+"""Text is told as soon as it is certain: whole characters, and nothing of a stop text."""
 
 from __future__ import annotations
 
-import numpy as np
+import random
+
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from conftest import byte_tokenizer
 
-from pcompiler.frontend import parse
-from pcompiler.ir import Kind, Segment
-from pcompiler.passes import protect, seams
-from pcompiler.passes.pieces import cut, protecting
+from pcompiler.runtime.pieces import Pieces
 
-SOURCE = (
-    "# Terms\n\nIt is **30 EUR** at [the desk](https://a.example), say “no more”.\n\n"
-    "- one {x} item\n- two\n  1. three `x = 1`\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
-    "```python\nfor x in y:\n    print(x)\n```\n\nDas Büro schließt um fünf. 文字列です。\n"
-)
-LATIN = st.text(
-    st.one_of(
-        st.sampled_from("aZ09_'’.-\n\r\t  "),
-        st.characters(codec="utf-8", max_codepoint=0x2100, exclude_categories=["Cs"]),
-    ),
-    max_size=60,
-)
-SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=8)
+TEXT = "Grüße 😀 and a naïve end"
 
 
-@settings(deadline=None, max_examples=400)
-@given(LATIN)
-def test_latin_text_is_cut_as_any_other(text: str) -> None:
-    if seams._LATIN.fullmatch(text):
-        assert seams._LATIN_PIECE.findall(text) == seams._PIECE.findall(text)
+def ids(text: str) -> list[int]:
+    found: list[int] = byte_tokenizer().encode(text, add_special_tokens=False)
+    return found
 
 
-def test_a_word_that_is_none_is_cut_in_latin_text_too() -> None:
-    ends = seams.word_ends(Segment(Kind.DOCUMENT, "a" * 120, 0, "a" * 120))
-    assert ends.tolist() == [seams.MAX_PIECE + 1, 2 * (seams.MAX_PIECE + 1), 120]
+def told(text: str, *stops: str) -> tuple[list[str], Pieces]:
+    pieces, said = Pieces(byte_tokenizer(), stops), []
+    for token in ids(text):
+        said.append(pieces.push(token))
+        if pieces.stopped:
+            return said, pieces
+    return [*said, pieces.rest()], pieces
 
 
-@pytest.mark.parametrize("classes", [(), ("numbers",), protect.CLASSES])
-def test_pieces_tile_the_text_and_tear_nothing_that_is_protected(
-    classes: tuple[str, ...],
-) -> None:
-    prompt = parse(SOURCE)
-    found = protect.find(prompt, protect.CLASSES)
-    known = seams.find(prompt, found.spans(protect.UNTORN))
-    spans = seams.placed(found.spans(classes), known.offsets, 2)
-    pieces = cut(prompt, spans, [[] for _ in prompt.segments], known)
-    everything = pieces.texts(np.ones(len(pieces), dtype=bool))
-    assert everything == [segment.text for segment in prompt.segments]
-    stays = pieces.texts(pieces.protected)
-    for segment, kept, of in zip(prompt.segments, stays, found.spans(classes), strict=True):
-        assert all(segment.text[a:b] in kept for a, b in of)
-    assert [pieces.vocabulary[word] for word in pieces.word] == [
-        prompt.segments[of].text[a:b].strip()
-        for of, a, b in zip(pieces.segment, pieces.start, pieces.end, strict=True)
-    ]
-    assert np.array_equal(protecting(pieces, spans, known).protected, pieces.protected)
+def test_pieces_make_the_whole_text_and_end_between_characters() -> None:
+    said, _ = told(TEXT)
+    assert "".join(said) == TEXT
+    assert len(said) > len(TEXT)  # one token a byte: most say something at once
+    assert "\ufffd" not in "".join(said)
 
 
-@given(st.lists(SPANS, min_size=1, max_size=4))
-def test_spans_are_joined_within_their_segments_only(found: list[list[tuple[int, int]]]) -> None:
-    offsets = np.arange(len(found) + 1) * 40
-    given_ = [[(a, a + size) for a, size in spans] for spans in found]
-    apart = seams.placed([protect._joined(spans) for spans in given_], offsets, 2)
-    joined = seams.joined(seams.placed(given_, offsets, 2), offsets)
+def test_an_answer_that_ends_within_a_character_says_so() -> None:
+    pieces = Pieces(byte_tokenizer())
+    said = [pieces.push(token) for token in ids("a😀")[:-1]]
+    assert ("".join(said), pieces.rest()) == ("a", "\ufffd")
 
-    def inside(spans: np.ndarray) -> set[int]:
-        return {point for a, b in spans.tolist() for point in range(a + 1, b)}
 
-    assert inside(joined) == inside(apart)
+def test_nothing_of_a_stop_text_is_told_nor_what_comes_after_it() -> None:
+    said, pieces = told("one\n\nUser: two", "\n\nUser:")
+    assert "".join(said) == "one"
+    assert pieces.stopped
+    assert pieces.rest() == ""
+
+
+def test_what_only_looks_like_a_stop_text_is_told_once_it_cannot_be_one() -> None:
+    said, pieces = told("abab abac", "abac!", "abad")
+    assert "".join(said) == "abab abac"
+    assert not pieces.stopped
+    assert said[3] == "ab"  # of abab: a stop text may begin with the second ab
+    assert said[4] == "ab "
+
+
+def test_a_beginning_that_is_never_ended_is_told_in_the_end() -> None:
+    said, pieces = told("so ST", "STOP")
+    assert said[:-1] == ["s", "o", " ", "", ""]
+    assert said[-1] == "ST"
+    assert not pieces.stopped
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_first_stop_text_ends_it_wherever_it_stands(seed: int) -> None:
+    draw = random.Random(seed)
+    text = "".join(draw.choice("abé") for _ in range(30))
+    stops = ["".join(draw.choice("abé") for _ in range(draw.randint(1, 4))) for _ in range(2)]
+    said, pieces = told(text, *stops)
+    ends = {n: [s for s in stops if text[:n].endswith(s)] for n in range(len(text) + 1)}
+    first = next((n for n, found in ends.items() if found), None)
+    assert pieces.stopped == (first is not None)
+    want = text if first is None else text[: first - max(map(len, ends[first]))]
+    assert "".join(said) == want

@@ -9,7 +9,7 @@ from conftest import CHATML, byte_tokenizer
 
 from pcompiler.errors import InputError
 from pcompiler.ir import Message
-from pcompiler.template import Template
+from pcompiler.template import Template, chat_ids
 
 NO_SYSTEM = (  # as Gemma's: no system role, strict turns
     "{{ bos_token }}{% for m in messages %}"
@@ -79,3 +79,62 @@ def test_the_bare_query_begins_with_the_models_first_token_once() -> None:
     tokenizer.chat_template = NO_SYSTEM
     other = Template.of(tokenizer, PROMPT)
     assert other.bare_ids("x") == [tokenizer.bos_token_id, *other.query_ids("x")]
+
+
+TURNS = [
+    Message("user", "When do you open?"),
+    Message("assistant", "At nine."),
+    Message("user", "And on Sundays?"),
+    Message("assistant", "Never."),
+    Message("user", "Why?"),
+]
+
+
+@pytest.mark.parametrize("name", ["chatml", "no system role"])
+def test_turns_are_what_the_chat_template_makes_of_the_whole_chat(name: str) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = TEMPLATES[name]
+    template = Template.of(tokenizer, PROMPT)
+    chat = [{"role": m.role, "content": m.content} for m in TURNS]
+    if name == "chatml":
+        chat.insert(0, {"role": "system", "content": PROMPT[0].content})
+    else:
+        chat[0]["content"] = f"{PROMPT[0].content}\n\n{chat[0]['content']}"
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    want = tokenizer.encode(text, add_special_tokens=False)
+    assert template.context_ids() + template.turns_ids(TURNS) == want
+    assert chat_ids(tokenizer, [*PROMPT, *TURNS]) == want
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_one_turn_is_the_query(name: str) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = TEMPLATES[name]
+    template = Template.of(tokenizer, PROMPT)
+    assert template.turns_ids(TURNS[:1]) == template.query_ids(TURNS[0].content)
+
+
+def test_a_model_without_a_template_gets_turns_with_lines_between() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = None
+    text = tokenizer.decode(chat_ids(tokenizer, [*PROMPT, *TURNS[:3]]))
+    want = "You are the desk.\n\nWhen do you open?\nAt nine.\n\nAnd on Sundays?\n"
+    assert text.removeprefix("<|im_start|>") == want
+
+
+@pytest.mark.parametrize(
+    "turns", [[], TURNS[:2], TURNS[1:3], [TURNS[0], TURNS[0], TURNS[2]], [*PROMPT, TURNS[0]]]
+)
+def test_turns_in_another_order_are_refused(turns: list[Message]) -> None:
+    template = Template.of(byte_tokenizer(), PROMPT)
+    with pytest.raises(InputError, match="take turns"):
+        template.turns_ids(turns)
+
+
+def test_a_chat_that_the_template_refuses_is_the_callers_mistake() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = NO_SYSTEM
+    with pytest.raises(InputError, match="roles must alternate"):
+        chat_ids(tokenizer, [TURNS[0], TURNS[0]])
+    with pytest.raises(InputError, match="user's"):
+        chat_ids(tokenizer, TURNS[:2])

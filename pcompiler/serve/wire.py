@@ -136,8 +136,11 @@ class Door:
         assert task is not None
         self._calls.add(task)
         try:
-            with suppress(OSError, asyncio.IncompleteReadError):
-                await self._run(reader, writer)
+            await self._run(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the caller is gone
+        except ValueError as e:
+            log.warning("a call that is none: %s", e)
         finally:
             self._calls.discard(task)
             writer.close()

@@ -1,0 +1,347 @@
+"""Chats that share a model: the same answers as alone, slots shared out, nobody kept waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny
+
+from pcompiler.compiler import Compiler
+from pcompiler.config import Config, ProbeConfig, StoreConfig
+from pcompiler.errors import Busy, Gone, InputError, NotFoundError
+from pcompiler.model import LanguageModel
+from pcompiler.runtime import batch
+from pcompiler.serve import scheduler as scheduling
+from pcompiler.serve.contract import ChatRequest, End, Message, Piece
+from pcompiler.serve.prefixes import Prefixes, size_bytes
+from pcompiler.serve.scheduler import Scheduler
+from pcompiler.serving import ServeConfig
+
+PROMPT = "You are the desk of a workshop. It opens at nine and closes at five."
+WAYS: dict[str, dict[str, Any]] = {
+    "kv": {"target": "kv"},
+    "compacted": {"target": "kv", "factor": 4.0},
+    "hybrid": {"target": "hybrid", "factor": 3.0, "strength": 1.0},
+    "weights": {"target": "weights", "strength": 1.0},
+    "text": {"target": "text"},
+}
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def compiled(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compiler]:
+    """A store with an artifact of each kind, under the kind's name."""
+    path = tmp_path_factory.mktemp("compiled") / "store"
+    config = Config(
+        probes=ProbeConfig(self_study=3, fitting=18, query_tokens=8, answer_tokens=6),
+        store=StoreConfig(path=str(path)),
+    )
+    with Compiler(model=model, config=config) as compiler:
+        for name, settings in WAYS.items():
+            compiler.compile(PROMPT, name=name, **settings)
+        yield compiler
+
+
+class Asking:
+    """A chat and what it was told."""
+
+    def __init__(self, scheduler: Scheduler, request: ChatRequest) -> None:
+        self.items: Queue[Piece | End | Exception] = Queue()
+        self.generation = scheduler.submit(request, self.items.put)
+
+    def result(self) -> tuple[str, End]:
+        said = ""
+        while not isinstance(item := self.items.get(timeout=WAIT_S), End):
+            if isinstance(item, Exception):
+                raise item
+            said += item.text
+        return said, item
+
+
+Make = Callable[..., Scheduler]
+
+
+@pytest.fixture
+def make(compiled: Compiler) -> Iterator[Make]:
+    made: list[tuple[Scheduler, Prefixes]] = []
+
+    def run(start: bool = True, model: LanguageModel | None = None, **settings: Any) -> Scheduler:
+        serve = ServeConfig(**settings)
+        folder = compiled.config.store.folder
+        other = model or compiled.model
+        prefixes = Prefixes(other, folder, StoreConfig(), serve.prefix_cache_mb * 2**20)
+        scheduler = Scheduler(other, prefixes, serve)
+        if start:
+            scheduler.start()
+        made.append((scheduler, prefixes))
+        return scheduler
+
+    yield run
+    for scheduler, prefixes in made:
+        if scheduler._thread.is_alive():
+            scheduler.close()
+        prefixes.close()
+
+
+def chat(text: str = "When?", artifact: str | None = None, **settings: Any) -> ChatRequest:
+    return ChatRequest([Message("user", text)], artifact, **settings)
+
+
+@pytest.mark.parametrize("sampled", [{}, {"temperature": 1.0, "top_p": 0.9, "seed": 7}])
+def test_answers_side_by_side_are_those_of_a_session_alone(
+    compiled: Compiler, make: Make, sampled: dict[str, Any]
+) -> None:
+    scheduler = make(slots=4, chunk_tokens=16)
+    asked = [(name, f"{query}, {name}?") for name in WAYS for query in ("When", "Where is it")]
+    chats = [
+        Asking(scheduler, chat(query, name, max_tokens=20, **sampled)) for name, query in asked
+    ]
+    said = [one.result()[0] for one in chats]  # before the model is used alone
+    for (name, query), text in zip(asked, said, strict=True):
+        with compiled.session(name) as session:
+            assert text == session.generate(query, max_tokens=20, **sampled)
+
+
+def test_without_an_artifact_the_chat_is_the_whole_prompt(compiled: Compiler, make: Make) -> None:
+    messages = [Message("system", PROMPT), Message("user", "When?")]
+    said, end = Asking(make(), ChatRequest(messages, max_tokens=15)).result()
+    with compiled.full_prompt(PROMPT) as session:
+        assert said == session.generate("When?", max_tokens=15)
+    assert end.saved_tokens == 0
+
+
+def test_turns_after_an_artifact_are_the_whole_chat_after_the_prompt(
+    compiled: Compiler, make: Make
+) -> None:
+    turns = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+    scheduler = make()
+    whole = Asking(scheduler, ChatRequest([Message("system", PROMPT), *turns], max_tokens=15))
+    after, end = Asking(scheduler, ChatRequest(turns, "kv", max_tokens=15)).result()
+    assert after == whole.result()[0]
+    header = compiled.store.header("kv")
+    assert (end.saved_tokens, header.kept_tokens) == (header.context_tokens, header.context_tokens)
+
+
+def test_the_end_says_what_was_read_saved_and_said(compiled: Compiler, make: Make) -> None:
+    scheduler = make()
+    for name in WAYS:
+        header = compiled.store.header(name)
+        query = compiled.session(name)._template.query_ids("When?")
+        _, end = Asking(scheduler, chat(artifact=name, max_tokens=5)).result()
+        assert end.prompt_tokens == header.kept_tokens + len(query)
+        read_again = header.kept_tokens if name == "text" else 0
+        assert end.saved_tokens == header.context_tokens - read_again
+        assert (end.reason, end.answer_tokens) == ("length", 5)
+        assert 0 <= end.waited_s <= end.ttft_s
+    _, again = Asking(scheduler, chat(artifact="text", max_tokens=5)).result()
+    assert again.saved_tokens == compiled.store.header("text").context_tokens  # it was kept
+
+
+def test_a_stop_text_ends_an_answer(make: Make) -> None:
+    scheduler = make()
+    whole, _ = Asking(scheduler, chat(artifact="kv", max_tokens=30)).result()
+    stop = whole[5:7]
+    said, end = Asking(scheduler, chat(artifact="kv", max_tokens=30, stop=[stop])).result()
+    assert said == whole[: whole.index(stop)]
+    assert end.reason == "stop"
+
+
+def test_the_window_bounds_an_answer_and_a_chat_beyond_it_is_refused(make: Make) -> None:
+    scheduler = make(model=tiny(max_position_embeddings=64), chunk_tokens=32)
+    said = Asking(scheduler, chat("x", max_tokens=500)).result()[1]
+    assert said.reason == "stop" or said.prompt_tokens + said.answer_tokens == 64
+    with pytest.raises(InputError, match="only 64 fit"):
+        Asking(scheduler, chat("x" * 80)).result()
+
+
+def test_what_is_wrong_with_a_chat_is_said(make: Make) -> None:
+    scheduler = make()
+    with pytest.raises(NotFoundError, match="nothing"):
+        Asking(scheduler, chat(artifact="nothing")).result()
+    with pytest.raises(InputError, match="empty"):
+        Asking(scheduler, chat("  ", artifact="kv")).result()
+    with pytest.raises(InputError, match="take turns"):
+        Asking(
+            scheduler, ChatRequest([Message("system", "s"), Message("user", "q")], "kv")
+        ).result()
+    assert Asking(scheduler, chat(artifact="kv", max_tokens=3)).result()[1].answer_tokens == 3
+
+
+class Watched:
+    """What each step read, by length; a step may be made to wait or to fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[list[int]] = []
+        self.before: Callable[[], None] = lambda: None
+        monkeypatch.setattr(scheduling, "forward", self._forward)
+
+    def _forward(self, model: LanguageModel, feeds: Sequence[batch.Feed]) -> torch.Tensor:
+        self.before()
+        self.steps.append([len(feed.tokens) for feed in feeds])
+        return batch.forward(model, feeds)
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(monkeypatch)
+
+
+def test_a_long_prompt_is_read_in_pieces_between_the_steps_of_others(
+    make: Make, watched: Watched
+) -> None:
+    scheduler = make(chunk_tokens=16)
+    stream = Asking(scheduler, chat(artifact="kv", max_tokens=200))
+    assert isinstance(stream.items.get(timeout=WAIT_S), Piece)
+    Asking(scheduler, chat("y" * 400, max_tokens=2)).result()
+    scheduler.cancel(stream.generation)
+    together = [step for step in watched.steps if len(step) == 2 and step[1] > 1]
+    assert len(together) >= 400 // 16
+    assert all(step[0] == 1 and step[1] <= 16 for step in together)
+
+
+def test_a_short_chat_does_not_wait_for_a_long_prompt_to_be_read(
+    make: Make, watched: Watched
+) -> None:
+    scheduler = make(chunk_tokens=16)
+    long = Asking(scheduler, chat("y" * 1500, max_tokens=2))
+    while not watched.steps:
+        time.sleep(0.001)
+    Asking(scheduler, chat("x", max_tokens=2)).result()
+    assert long.items.empty()
+    long.result()
+
+
+def test_a_cancelled_chat_frees_its_slot_before_the_next_step(make: Make, watched: Watched) -> None:
+    scheduler = make(slots=1)
+    first = Asking(scheduler, chat(artifact="kv", max_tokens=1500))
+    assert isinstance(first.items.get(timeout=WAIT_S), Piece)
+    second = Asking(scheduler, chat(artifact="hybrid", max_tokens=3))
+    scheduler.cancel(first.generation)
+    before = first.items.qsize()
+    assert second.result()[1].answer_tokens <= 3
+    assert first.items.qsize() <= before + 1
+
+
+def test_a_deadline_holds_for_who_waits_and_for_who_answers(make: Make) -> None:
+    scheduler = make(slots=1)
+    going = Asking(scheduler, chat(artifact="kv", max_tokens=1900, timeout_s=1.0))
+    waiting = Asking(scheduler, chat(artifact="kv", timeout_s=0.2))
+    for one in (waiting, going):
+        with pytest.raises(asyncio.TimeoutError, match="was not there after"):
+            one.result()
+    assert Asking(scheduler, chat(artifact="kv", max_tokens=2)).result()
+
+
+def test_clients_have_slots_in_turn(make: Make) -> None:
+    scheduler = make(start=False, slots=1, chat_queue=200)
+    order: list[str] = []
+
+    def ask(client: str, number: int) -> None:
+        def say(item: Any) -> None:
+            if isinstance(item, End):
+                order.append(f"{client}{number}")
+
+        scheduler.submit(chat(artifact="kv", client=client, max_tokens=2), say)
+
+    for number in range(30):
+        ask("a", number)
+    ask("b", 0)
+    ask("c", 0)
+    scheduler.start()
+    while len(order) < 32:
+        time.sleep(0.01)
+    assert order[:5] == ["a0", "b0", "c0", "a1", "a2"]
+
+
+def test_a_full_queue_is_said_at_once(make: Make) -> None:
+    scheduler = make(start=False, chat_queue=2)
+    Asking(scheduler, chat())
+    Asking(scheduler, chat())
+    with pytest.raises(Busy, match="2 chats are waiting"):
+        Asking(scheduler, chat())
+
+
+def test_the_batch_has_no_more_tokens_than_are_allowed(make: Make, watched: Watched) -> None:
+    scheduler = make(slots=4, batch_tokens=200)
+    chats = [Asking(scheduler, chat(max_tokens=60)) for _ in range(4)]
+    alone = Asking(scheduler, chat("x" * 400, max_tokens=4))  # more than is allowed: by itself
+    for one in [*chats, alone]:
+        one.result()
+    assert max(map(len, watched.steps)) == 2
+
+
+def test_a_step_that_fails_ends_its_chats_and_no_others(make: Make, watched: Watched) -> None:
+    scheduler = make()
+    failures = [RuntimeError("no memory")]
+
+    def fail() -> None:
+        if failures:
+            raise failures.pop()
+
+    watched.before = fail
+    with pytest.raises(RuntimeError, match="no memory"):
+        Asking(scheduler, chat(artifact="kv")).result()
+    assert Asking(scheduler, chat(artifact="kv", max_tokens=3)).result()[1].answer_tokens <= 3
+
+
+def test_closing_tells_everyone(make: Make) -> None:
+    scheduler = make(slots=1)
+    chats = [Asking(scheduler, chat(artifact="kv", max_tokens=1900)) for _ in range(3)]
+    assert isinstance(chats[0].items.get(timeout=WAIT_S), Piece)
+    scheduler.close()
+    for one in chats:
+        with pytest.raises(Gone):
+            one.result()
+    with pytest.raises(Gone):
+        Asking(scheduler, chat())
+
+
+def test_prefixes_stay_in_memory_up_to_so_many_bytes(compiled: Compiler) -> None:
+    folder = compiled.config.store.folder
+    with Prefixes(compiled.model, folder, StoreConfig(), 10**9) as measured:
+        sizes = {n: size_bytes(measured.load(n).prefix) for n in ("kv", "compacted", "hybrid")}
+    limit = sizes["kv"] + sizes["hybrid"]
+    with Prefixes(compiled.model, folder, StoreConfig(), limit) as prefixes:
+        kv = prefixes.load("kv").prefix
+        prefixes.load("hybrid")
+        assert prefixes.load("kv").prefix is kv
+        prefixes.load("compacted")  # the hybrid was not asked for longest
+        assert prefixes.load("kv").prefix is kv
+        assert sum(map(size_bytes, prefixes._kept.values())) <= limit
+    with Prefixes(compiled.model, folder, StoreConfig(), 0) as none:
+        assert none.load("kv").prefix is not none.load("kv").prefix
+
+
+def test_an_artifact_is_what_the_store_has_now(model: LanguageModel, config: Config) -> None:
+    with (
+        Compiler(model=model, config=config) as writer,
+        Prefixes(model, config.store.folder, StoreConfig(), 10**9) as prefixes,
+    ):
+        with pytest.raises((NotFoundError, Gone)):
+            prefixes.load("desk")
+        first = writer.compile(PROMPT, "kv", name="desk").header
+        found = prefixes.load("desk").header
+        assert found is not None
+        assert found.id == first.id
+        second = writer.compile(PROMPT, "kv", bits=8, name="desk").header
+        found = prefixes.load("desk").header
+        assert found is not None
+        assert found.id == second.id
+        writer.store.delete(first.id)
+        with pytest.raises(NotFoundError):
+            prefixes.load(first.id)
+
+
+def test_there_is_no_store_yet(model: LanguageModel, tmp_path: Path) -> None:
+    with Prefixes(model, tmp_path / "none", replace(StoreConfig()), 0) as prefixes:
+        with pytest.raises(Gone, match="not there yet"):
+            prefixes.load("desk")
+        assert prefixes.load(None).header is None

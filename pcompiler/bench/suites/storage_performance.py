@@ -125,7 +125,8 @@ def _of_kind(kind: _Kind, one: Latencies, other: Latencies, speed: Speed) -> lis
                 samples=tuple(part.mean for part in one.stretches),
                 note=f"rocksdict alone takes {other.mean * 1e3:.2g} ms in this run"),
         _figure(f"{kind.name}, p50", one.p50, "s", "lower", None, other.p50,
-                samples=tuple(part.p50 for part in one.stretches)),
+                samples=tuple(part.p50 for part in one.stretches),
+                histogram=one.histogram, baseline_histogram=other.histogram),
         _figure(f"{kind.name}, p99", one.p99, "s", "lower", None, other.p99,
                 samples=tuple(part.p99 for part in one.stretches), tolerance=TAIL_TOLERANCE),
         _figure(

@@ -155,6 +155,12 @@ def test_a_ratio_says_how_many_times_as_good() -> None:
     assert times_as_good(lower, 0.0, 1.0) == float("inf")
     assert times_as_good(lower, -1.0, 1.0) is None
     assert times_as_good(lower, 1.0, None) is None
+    assert (ratio(7.714), ratio(0.789), ratio(0.1), ratio(1 / 219)) == (
+        "7.71×",
+        "0.789×",
+        "1/10",
+        "1/219",
+    )
     assert ratio(0.9999) != "1×"  # a miss never looks like none
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 SMALLER = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
-SMALL = 0.1  # a ratio below this reads better as a fraction
+SMALL = 0.1005  # a ratio below this reads better as a fraction
 LARGER = (("GB", 1e9), ("MB", 1e6), ("KB", 1e3), ("B", 1.0))
 
 

@@ -12,6 +12,7 @@ from pcompiler.bench.html.plot import Mark, Plot, Rule, Series
 from pcompiler.bench.html.quantity import number, quantity
 
 TARGET = 1e-4
+START = 0.5  # where a logarithmic axis has step 0
 RATE_COLOURS = (2, 3, 5)
 TOP, BOTTOM = 3.0, 1e-6
 
@@ -45,14 +46,14 @@ def _plot(context: int, runs: Sequence[Mapping[str, Any]]) -> Plot:
     rates = sorted(run["rate"] for run in runs if run["rate"] is not None)
     series = tuple(_series(run, rates) for run in runs if run["residuals"][1:])
     most = max([len(run["residuals"]) for run in runs] + [10])
-    x = Axis(1, most * 1.1, lambda v: f"{v:.0f}", title="step")
+    x = Axis(START * 0.9, most * 1.1, lambda v: f"{v:.0f}", title="step")
     y = Axis(BOTTOM, TOP, _power, title="relative residual")
     return Plot(f"{context:,} tokens", x, y, series, (Rule("converged: 1e-4", TARGET),), 220)
 
 
 def _series(run: Mapping[str, Any], rates: Sequence[float]) -> Series:
     marks = tuple(
-        Mark(step + 1, residual, f"step {step}: {residual:.1e}")
+        Mark(step or START, residual, f"step {step}: {residual:.1e}")
         for step, residual in enumerate(run["residuals"])
     )
     if run["rate"] is None:

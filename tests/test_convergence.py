@@ -106,7 +106,7 @@ def test_the_gram_matrix_is_exactly_symmetric_and_right(k: int) -> None:
 
 def test_many_contexts_cost_bytes_in_proportion(model: LanguageModel) -> None:
     setting, ids = Setting(pick("cpu"), 1, True), model.tokenizer.encode(real_text()[:500])
-    sizes = [updates.many(setting, model, ids, count, 8)[1] for count in (1, 3, 200)]
+    sizes = [updates.many(setting, model, ids, count, 8).factors_bytes for count in (1, 3, 200)]
     assert sizes == [n * model.card.layers * 3 * 32 * 4 for n in (1, 3, 200)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pcompiler.bench import ROOT
 from pcompiler.bench.calibration import Calibration
-from pcompiler.bench.harness import Figure
+from pcompiler.bench.harness import Figure, Histogram
 from pcompiler.bench.memory import Peak
 from pcompiler.bench.report import as_json
 from pcompiler.bench.runs import SCHEMA, Part, Run
@@ -106,7 +106,15 @@ def _figure(fields: Mapping[str, Any]) -> Figure:
             _number(fields[name], name)
     if fields["better"] not in ("higher", "lower"):
         raise InputError(f"better {fields['better']!r}: it is higher or lower.")
-    return Figure(**{**fields, "samples": _numbers(fields, "samples")})
+    read = {name: _histogram(fields, name) for name in ("histogram", "baseline_histogram")}
+    return Figure(**{**fields, "samples": _numbers(fields, "samples"), **read})
+
+
+def _histogram(fields: Mapping[str, Any], name: str) -> Histogram:
+    pairs = fields.get(name, ())
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise InputError(f"{name}: it is a list of pairs, lower end and count.")
+    return tuple((_number(low, name), int(_number(count, name))) for low, count in pairs)
 
 
 def _part(fields: Mapping[str, Any]) -> Part:

@@ -16,6 +16,9 @@ from typing import Literal
 from pcompiler.bench import ROOT
 from pcompiler.device import Device
 
+Histogram = tuple[tuple[float, int], ...]
+BUCKETS = 20  # of a histogram, in a decade
+
 STEADY = 0.02  # of the median, by which it may be off when rounds are enough
 MOST_ROUNDS = 100
 MEDIAN_ERROR = 0.93  # of a normal distribution: 1.2533 σ/√n, and its interquartile range is 1.349 σ
@@ -93,6 +96,9 @@ class Figure:
         tolerance: by which two runs of the same code differ, whatever the rounds of one say: 0.5
             is 50 %; none: what is usual for the unit.
         by: what it was reached by, where the best of several ways is taken.
+        histogram: of single calls that the value is a percentile of: the lower end of each bucket
+            that holds any (20 to a decade, in the figure's unit), and how many it holds.
+        baseline_histogram: the same of the baseline.
     """
 
     suite: str
@@ -109,6 +115,8 @@ class Figure:
     tolerance: float | None = None
     goal: float | None = None
     by: str | None = None
+    histogram: Histogram = ()
+    baseline_histogram: Histogram = ()
 
 
 @dataclass

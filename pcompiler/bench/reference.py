@@ -15,6 +15,8 @@ UPDATES_PER_S = 1_000
 ACCURACY = 0.999
 BYTES_PER_1000_CONTEXTS = 512e6
 BYTES_PER_CONTEXT = 0.5e6  # of 1,000 tokens
+BASE_BYTES = 50e6  # before any context
+MEMORY_EFFICIENCY = 0.95
 PEAK_BYTES = {10_000: 5.1e9}  # of the process, by number of contexts
 
 # Compression by content type: share saved, 10^6 bytes a second, share of quality kept.

@@ -195,7 +195,8 @@ def _check(threads: int | None, rounds: int | None, data: Path | None) -> None:
 
 def _check_finite(figure: Figure) -> None:
     numbers = (figure.value, figure.reference, figure.goal, figure.baseline, figure.spread)
-    for number in (*numbers, figure.cpu_s, figure.tolerance, *figure.samples):
+    ends = [low for low, _ in (*figure.histogram, *figure.baseline_histogram)]
+    for number in (*numbers, figure.cpu_s, figure.tolerance, *figure.samples, *ends):
         if number is not None and not math.isfinite(number):
             raise InputError(
                 f"{figure.suite}: {figure.name}: {number} is not a finite number; "

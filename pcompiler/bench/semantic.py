@@ -28,7 +28,7 @@ from pcompiler.runtime.prefix import prefill
 from pcompiler.targets.base import Compilation
 from pcompiler.targets.text import TARGET, ranked
 
-CHARACTERS = 4_000  # of a text: about 1,000 tokens
+CHARACTERS, QUICK_CHARACTERS = 4_000, 1_200  # of a text: about 1,000 and 300 tokens
 SAVINGS = tuple(percent / 100 for percent in range(1, 17))
 RATES = (0.8, 0.5, 0.33, 0.2)
 LENGTHS = (500, 1_200, 4_000, 32_000)  # characters: 100 to 8,000 tokens
@@ -74,7 +74,10 @@ def figures(setting: Setting, found: Sequence[Corpus], model: LanguageModel) -> 
     made: list[Figure] = []
     with progress.bar(len(found) + 2, "fewer tokens", "part") as shown:
         for corpus in found:
-            made += _like(corpus, 1 if setting.quick else 2, model, encoder)
+            texts = list(
+                _texts(corpus, 1, QUICK_CHARACTERS) if setting.quick else _texts(corpus, 2)
+            )
+            made += _like(corpus.kind, texts, model, encoder)
             made += [] if setting.quick else _answers(corpus, model)
             shown.update()
         made += _speed(model, setting)
@@ -84,17 +87,17 @@ def figures(setting: Setting, found: Sequence[Corpus], model: LanguageModel) -> 
     return made
 
 
-def _like(corpus: Corpus, count: int, model: LanguageModel, encoder: Encoder) -> list[Figure]:
-    best = [_best(text, corpus.kind, model, encoder) for text in _texts(corpus, count)]
+def _like(kind: str, texts: Sequence[str], model: LanguageModel, encoder: Encoder) -> list[Figure]:
+    best = [_best(text, kind, model, encoder) for text in texts]
     best = [one for one in best if one is not None]
-    name = f"{corpus.kind}, BLEU ≥ 0.94, cosine ≥ 0.97, perplexity + < 3 %"
+    name = f"{kind}, BLEU ≥ 0.94, cosine ≥ 0.97, perplexity + < 3 %"
     if not best:
         return [_figure(f"{name}: tokens saved", 0.0, "%", "higher", note=NONE)]
 
     def mean(of: str, scale: float = 1.0) -> float:
         return scale * float(sum(getattr(one, of) for one in best)) / len(best)
 
-    published = reference.COMPRESSION_SAVED.get(corpus.kind)
+    published = reference.COMPRESSION_SAVED.get(kind)
     return [
         _figure(f"{name}: tokens saved", mean("saved", 100), "%", "higher"),
         _figure(
@@ -178,7 +181,7 @@ def _speed(model: LanguageModel, setting: Setting) -> list[Figure]:
     tokenizer = model.tokenizer.backend_tokenizer
     alone, lexical, again, by_model, bare = (Samples() for _ in range(5))
     ratios = []
-    short = text[:CHARACTERS]
+    short = text[: QUICK_CHARACTERS if setting.quick else CHARACTERS]
     ids = model.tokenizer.encode(short, add_special_tokens=False)
 
     def by_words(words: Words) -> None:
@@ -242,12 +245,12 @@ def _ranked(source: str, model: LanguageModel) -> Shortener:
     return ranked(Compilation(parse(source), model, config), config.targets)
 
 
-def _texts(corpus: Corpus, count: int) -> Iterator[str]:
+def _texts(corpus: Corpus, count: int, characters: int = CHARACTERS) -> Iterator[str]:
     """The beginnings of a few files, to a line's end, as long as there are any."""
     found = 0
     for file in corpus.measured:
-        text = file.data.decode()[:CHARACTERS]
+        text = file.data.decode()[:characters]
         text = text[: text.rfind("\n") + 1] or text
-        if len(text) > CHARACTERS // 3 and found < count:
+        if len(text) > characters // 3 and found < count:
             found += 1
             yield text

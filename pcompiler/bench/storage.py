@@ -8,8 +8,10 @@ adds one hash (0.1 µs) and one copy of the record.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 import rocksdict as rocks
 
 from pcompiler.bench import corpora
+from pcompiler.bench.harness import BUCKETS, Histogram
 from pcompiler.config import StoreConfig
 from pcompiler.store.records import Records
 from pcompiler.store.rocksdb import options, synced
@@ -173,12 +176,14 @@ class Latencies:
         p50: half took no longer.
         p99: 99 of 100 took no longer.
         stretches: the same of a fifth of the calls each, in turn: how they vary within a run.
+        histogram: of all calls.
     """
 
     mean: float
     p50: float
     p99: float
     stretches: tuple[Latencies, ...] = ()
+    histogram: Histogram = ()
 
 
 def latencies(call: Callable[[Sequence[Pair]], None], parts: Iterator[list[Pair]]) -> Latencies:
@@ -191,7 +196,14 @@ def latencies(call: Callable[[Sequence[Pair]], None], parts: Iterator[list[Pair]
         taken.append((clock() - before) / 1e9)
     size = max(1, len(taken) // STRETCHES)
     each = (taken[at : at + size] for at in range(0, size * STRETCHES, size))
-    return replace(_summary(taken), stretches=tuple(_summary(some) for some in each if some))
+    stretches = tuple(_summary(some) for some in each if some)
+    return replace(_summary(taken), stretches=stretches, histogram=_histogram(taken))
+
+
+def _histogram(taken: Sequence[float]) -> Histogram:
+    """Calls by logarithm; no call is faster than the clock's nanosecond."""
+    found = Counter(math.floor(BUCKETS * math.log10(max(one, 1e-9))) for one in taken)
+    return tuple((10 ** (bucket / BUCKETS), found[bucket]) for bucket in sorted(found))
 
 
 def _summary(taken: Sequence[float]) -> Latencies:

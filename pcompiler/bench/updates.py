@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from pcompiler import memory
 from pcompiler.bench.harness import Samples, Setting
 from pcompiler.dynamics.implicit import LayerUpdate, applied, exact_updates
 from pcompiler.dynamics.states import norm_before_mlp
@@ -44,10 +46,25 @@ def errors(model: LanguageModel, context: list[int], query: list[int]) -> tuple[
     return _relative(patched, want), _relative(alone, want)
 
 
+@dataclass(frozen=True)
+class Held:
+    """Updates of many contexts, all of them held at once.
+
+    Attributes:
+        seconds: to make them.
+        factors_bytes: of their tensors.
+        grown_bytes: by which the process grew meanwhile, on the host.
+    """
+
+    seconds: float
+    factors_bytes: int
+    grown_bytes: int
+
+
 def many(
     setting: Setting, model: LanguageModel, ids: Sequence[int], count: int, tokens: int
-) -> tuple[float, int]:
-    """Seconds and bytes of the updates of all layers for ``count`` contexts.
+) -> Held:
+    """The updates of all layers for ``count`` contexts.
 
     Each context is ``tokens`` tokens of the text, the query is the token after it; past the end
     the text begins again.
@@ -58,9 +75,10 @@ def many(
 
     contexts = [text(i * tokens, tokens) for i in range(count)]
     queries = [text((i + 1) * tokens, 1) for i in range(count)]
-    times, kept = Samples(), list[LayerUpdate]()
+    times, kept, before = Samples(), list[LayerUpdate](), memory.used_bytes()
     times.time(setting.device, lambda: kept.extend(exact_updates(model, contexts, queries)))
-    return times.wall[0], sum(update.size_bytes for update in kept)
+    grown = memory.used_bytes() - before
+    return Held(times.wall[0], sum(update.size_bytes for update in kept), grown)
 
 
 def _factors(block: Any, r: torch.Tensor, r_context: torch.Tensor) -> None:  # noqa: ANN401

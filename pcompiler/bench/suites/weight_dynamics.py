@@ -7,6 +7,8 @@ token in one block takes 4·k·d (3.5 MFLOP), so 10,000 a second need 35 GFLOP/s
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +29,15 @@ SHORT = 8  # tokens of each of many contexts
 RANK = 16  # of a static patch
 COUNTS = (1, 10, 100, 1000, 10_000)
 QUICK_COUNTS = (1, 10, 100)
+ENOUGH = 1_000  # contexts, for what they take to be more than what comes and goes besides
 SIDE = 2048  # of the matrix product that tells this machine's rate
+LOADED = """
+from pcompiler import memory
+from pcompiler.model import LanguageModel
+model = LanguageModel.load("smollm2", "cpu", "float32")
+held = sum(float(p.sum()) for p in model.hf.parameters())  # weights are read when they are used
+print(memory.used_bytes())
+"""
 _figure = partial(Figure, "weight_dynamics")
 
 
@@ -37,7 +47,7 @@ def run(setting: Setting) -> list[Figure]:
     model = LanguageModel.load("smollm2", str(setting.device.handle), "float32")
     bench = _Bench(setting, model)
     parts: tuple[Callable[[], list[Figure]], ...] = (
-        bench.convergence, bench.solve, bench.updates, bench.growth,
+        bench.base, bench.convergence, bench.solve, bench.updates, bench.growth,
     )  # fmt: skip
     figures = []
     with progress.bar(len(parts), "weight_dynamics", "part") as shown:
@@ -110,20 +120,40 @@ class _Bench:
         """Time and memory from 1 context to many; the last count is fewer with --quick."""
         figures = []
         for count in QUICK_COUNTS if self.setting.quick else COUNTS:
-            seconds, size = updates.many(self.setting, self.model, self.ids, count, SHORT)
-            rate = count * self.model.card.layers / seconds
+            held = updates.many(self.setting, self.model, self.ids, count, SHORT)
+            rate = count * self.model.card.layers / held.seconds
             name = f"exact updates, {count:,} contexts of {SHORT} tokens"
             peak = memory.peak(self.setting.device).host_bytes
             figures += [
-                _figure(f"{name}, all layers", seconds, "s", "lower"),
+                _figure(f"{name}, all layers", held.seconds, "s", "lower"),
                 _figure(f"{name}, per layer", rate, "updates/s", "higher", reference.UPDATES_PER_S,
                         note="forward passes over contexts and queries are included."),
-                _figure(f"{name}, factors", size, "bytes", "lower",
+                _figure(f"{name}, factors", held.factors_bytes, "bytes", "lower",
                         count / 1000 * reference.BYTES_PER_1000_CONTEXTS),
                 _figure(f"{name}, peak memory so far", peak, "bytes", "lower",
                         reference.PEAK_BYTES.get(count)),
             ]  # fmt: skip
+            if count >= ENOUGH and self.setting.device.is_host and held.grown_bytes > 0:
+                share = min(100.0, 100 * held.factors_bytes / held.grown_bytes)
+                figures.append(_figure(
+                    f"{name}, factors' share of what the process grew by", share, "%", "higher",
+                    100 * reference.MEMORY_EFFICIENCY,
+                    note="the rest is what the allocator keeps for the next forward pass.",
+                ))  # fmt: skip
         return figures
+
+    def base(self) -> list[Figure]:
+        """Memory before any context, of a process that has done nothing else."""
+        weights = sum(p.numel() * p.element_size() for p in self.model.hf.parameters())
+        command = [sys.executable, "-c", LOADED]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+        return [
+            _figure(
+                "memory of a process with the model loaded", int(done.stdout), "bytes",
+                "lower", reference.BASE_BYTES, weights,
+                note="the baseline is the model's weights; the reference system ran no model.",
+            )
+        ]  # fmt: skip
 
     def _patch_size(self, x: torch.Tensor, g: torch.Tensor) -> Figure:
         a, b = truncate(x, g, RANK)
@@ -151,6 +181,9 @@ def _conjugate(done: Run) -> list[Figure]:
     return [
         _figure(f"{name}: steps to 1e-4", done.iterations, "steps", "lower",
                 reference.CONVERGENCE_STEPS.get(done.context), goal=reference.CONJUGATE_STEPS_GOAL),
+        _figure(f"{name}: final residual", done.error, "", "lower",
+                reference.CONVERGENCE_ERROR.get(done.context),
+                note="a step takes it from above 1e-4 to where it ends; the next would end lower."),
         _figure(f"{name}: time", done.solve_s, "s", "lower", reference.CONVERGENCE_S,
                 note="a step orthonormalises d right-hand sides; direct is the faster here."),
     ]  # fmt: skip

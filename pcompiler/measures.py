@@ -27,6 +27,7 @@ FAMILIES = (
 ROUTES = (
     *("/", "/healthz", "/readyz", "/openapi.json", "/metrics", "/metrics/{section}"),
     *("/v1/compile", "/v1/jobs/{id}", "/v1/artifacts", "/v1/artifacts/{id}", "/v1/search"),
+    *("/v1/artifacts/{id}/changes", "/v1/segments"),
     *("/v1/embeddings", "/v1/chat/completions", "/v1/models", "other"),
 )
 HIT_OR_MISS = ("hit", "miss")

@@ -7,7 +7,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pcompiler.commands.diff import changes, coloured, marked, page
+from pcompiler.changes import changes
+from pcompiler.commands.diff import coloured, marked, page
 
 FULL = "The desk opens at nine. It closes at five.\n\nAsk for Mrs Abt, who knows all.\n"
 SHORT = "The desk opens at nine.\n\nAsk Mrs Abt, who knows all.\n"

@@ -29,6 +29,7 @@ LAYERS = (
         "memory",
         "measures",
         "meter",
+        "changes",
         "__init__",
     ),
     ("device", "progress", "wheel", "embedded", "codec"),

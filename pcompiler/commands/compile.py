@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pcompiler.changes import Change, changes
 from pcompiler.commands import diff, options, output
 from pcompiler.config import Config
 from pcompiler.errors import ConfigError, InputError, UserError
@@ -120,11 +121,11 @@ def _check_diff(args: argparse.Namespace, config: Config) -> None:
         _check_out(Path(args.diff_html), "--diff-html")
 
 
-def _diff(compiler: Compiler, source: str, artifact: Artifact) -> list[diff.Change]:
+def _diff(compiler: Compiler, source: str, artifact: Artifact) -> list[Change]:
     from pcompiler.template import Template
 
     full = Template.of(compiler.model.tokenizer, parse(source).messages).context_text
-    return diff.changes(full, bytes(artifact.tensors()["text"].tolist()).decode())
+    return changes(full, bytes(artifact.tensors()["text"].tolist()).decode())
 
 
 def _check_plot(path: str | None, searches: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from pcompiler.changes import Change, changes
 from pcompiler.commands import diff as difference
 from pcompiler.commands import options, output
 from pcompiler.store.artifact import Header
@@ -139,7 +140,7 @@ def diff(args: argparse.Namespace) -> int:
     with Store(config.store.folder, "read") as store:
         a, b = store.header(args.a), store.header(args.b)
         before, after = store.source(a.prompt_hash), store.source(b.prompt_hash)
-    parts = difference.changes(before, after) if before is not None and after is not None else []
+    parts = changes(before, after) if before is not None and after is not None else []
     fields = list(_differences(a, b))
     if args.json:
         told = [{"field": name, "a": x, "b": y} for name, x, y in fields]
@@ -151,7 +152,7 @@ def diff(args: argparse.Namespace) -> int:
     return 0
 
 
-def _prompts(a: Header, b: Header, parts: list[difference.Change]) -> str:
+def _prompts(a: Header, b: Header, parts: list[Change]) -> str:
     if a.prompt_hash == b.prompt_hash:
         return "both came from the same prompt"
     if not parts:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pcompiler import embedded, progress
+from pcompiler.changes import changes
 from pcompiler.commands import diff, options, output
 from pcompiler.config import Config
 from pcompiler.errors import ConfigError, ModelError
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         "elapsed_s": took,
         "fidelity": None,
     }
-    parts = diff.changes(_shown(prompt), shown) if args.diff else []
+    parts = changes(_shown(prompt), shown) if args.diff else []
     if args.json:
         shown_diff = {"diff": [[p.sign, p.text] for p in parts]} if args.diff else {}
         output.json_line(told | shown_diff)

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from pcompiler import __version__
 from pcompiler.errors import PcompilerError
-from pcompiler.serve.http import artifacts, chat, compiles, meaning, metered, models, page
+from pcompiler.serve.http import artifacts, chat, compiles, meaning, metered, models, page, prompts
 from pcompiler.serve.http.refusals import Refusal, refusal_of, retry_after
 from pcompiler.serve.http.schema import PROBLEMS, Health
 from pcompiler.serve.http.services import Services
@@ -39,7 +39,7 @@ def application(services: Services, exporter: Exporter, *, keyed: bool) -> FastA
         dependencies=[Depends(HTTPBearer(auto_error=False))] if keyed else [],
         separate_input_output_schemas=False,
     )
-    for part in (artifacts, compiles, meaning, models, chat):
+    for part in (artifacts, prompts, compiles, meaning, models, chat):
         app.include_router(part.router(services))
     app.include_router(_health(services))
     app.include_router(metered.router(exporter))

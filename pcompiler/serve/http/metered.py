@@ -22,6 +22,7 @@ _METHODS = ("GET", "POST", "DELETE", "HEAD")
 _PLAIN = frozenset(route for route in ROUTES if "{" not in route)
 _NAMED = (
     (re.compile(r"/v1/artifacts/[^/]+"), LOOK_UP),
+    (re.compile(r"/v1/artifacts/[^/]+/changes"), "/v1/artifacts/{id}/changes"),
     (re.compile(r"/v1/jobs/[^/]+"), "/v1/jobs/{id}"),
     (re.compile(r"/metrics/[^/]+"), "/metrics/{section}"),
     (re.compile(r"/v1/models/.+"), "/v1/models"),

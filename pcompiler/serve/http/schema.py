@@ -150,6 +150,52 @@ class NameList(BaseModel):
     data: list[NameShown]
 
 
+class SegmentsBody(Asked):
+    """A prompt to take apart."""
+
+    source: Annotated[str, StringConstraints(min_length=1, max_length=262_144)]
+
+
+class SegmentShown(BaseModel):
+    """A stretch of the source, verbatim, with the tokens that the model sees for it."""
+
+    kind: Literal["instruction", "example", "document", "code", "table", "json", "list", "markup"]
+    policy: Literal["keep", "compress", "drop-first"]
+    source: str
+    message: int
+    tokens: int
+
+
+class TurnShown(BaseModel):
+    """A chat turn that the model sees."""
+
+    role: str
+    content: str
+
+
+class SegmentList(BaseModel):
+    """What a prompt is made of; ``left_out``: segments after those that are listed."""
+
+    prompt_hash: str
+    tokens: int
+    messages: list[TurnShown]
+    segments: list[SegmentShown]
+    left_out: int
+
+
+class ChangeShown(BaseModel):
+    """A stretch of text: kept, dropped, or put in its place."""
+
+    sign: Literal[" ", "-", "+"]
+    text: str
+
+
+class ChangeList(BaseModel):
+    """A prompt and what is left of it, as one sequence."""
+
+    data: list[ChangeShown]
+
+
 class SearchBody(Asked):
     """A text to find stored prompts by."""
 

@@ -39,8 +39,12 @@ class Tokens:
 
     def count(self, texts: list[str]) -> int:
         """Of all texts, each by itself and without a template."""
+        return sum(self.each(texts))
+
+    def each(self, texts: list[str]) -> list[int]:
+        """Of each text."""
         encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return sum(len(one) for one in encoded)
+        return [len(one) for one in encoded]
 
     @cached_property
     def _tokenizer(self) -> Any:  # noqa: ANN401 - the library has no stubs

@@ -43,7 +43,9 @@ JSON: Headers = [("content-type", "application/json"), *SECURITY]
 HEALTHY = b'{"status":"ok","processes":{}}'
 _WHOLE = re.compile(r"/v1/artifacts/([0-9a-f]{24})")
 OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})  # and the page's files: no key
-WORK = frozenset({"/v1/compile", "/v1/embeddings", "/v1/chat/completions", "/v1/search"})
+WORK = frozenset(
+    {"/v1/compile", "/v1/segments", "/v1/embeddings", "/v1/chat/completions", "/v1/search"}
+)
 MOST_HOSTS = 256
 log = logging.getLogger("pcompiler.serve")
 

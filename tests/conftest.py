@@ -97,6 +97,13 @@ def tiny(family: str = "llama", seed: int = 0, **changes: Any) -> LanguageModel:
     )
 
 
+def endless() -> LanguageModel:
+    """A random Llama that never says its stop token: answers are as long as they may be."""
+    made = tiny()
+    made.hf.lm_head.weight[list(made.stop_ids)] = 0.0
+    return LanguageModel.from_objects(made.hf, made.tokenizer, made.device, made.name)
+
+
 @pytest.fixture(scope="session")
 def model() -> LanguageModel:
     """A tiny random Llama."""

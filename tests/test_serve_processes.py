@@ -101,11 +101,14 @@ async def running(client: Client, **given: Any) -> Job:
 
 async def once_back(work: Callable[[], Awaitable[Any]]) -> Any:
     """What it returns, as soon as it is not Gone."""
-    async with asyncio.timeout(BACK_S):
+
+    async def again() -> Any:
         while True:
             with suppress(Gone):
                 return await work()
             await asyncio.sleep(0.1)
+
+    return await asyncio.wait_for(again(), BACK_S)
 
 
 def lives(pid: int) -> bool:

@@ -39,6 +39,7 @@ LEARNT = 4_000  # prompts of another seed, for the store's dictionary
 CHECKED = 2_000  # stored prompts that are read again and compared, at most
 SAMPLES = 400  # of memory
 WARM_UP = 0.5  # of the samples: buffers and caches are filling
+FLAT = 0.05  # of memory
 _UNKNOWN, _KNOWN, _NEW = 0, 1, 2
 
 
@@ -111,6 +112,18 @@ class Result:
     stages: dict[str, float]
     memory: tuple[Sample, ...] = field(repr=False)
     growth: Slope | None = None
+
+    @property
+    def again(self) -> float | None:
+        """By which share memory would grow in as many prompts again, at worst; none: not known."""
+        if self.growth is None:
+            return None
+        return self.growth.high * self.every.count / max(s.rss for s in self.memory)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether that is next to nothing."""
+        return self.again is not None and self.again < FLAT
 
     @property
     def failed(self) -> int:

@@ -28,7 +28,7 @@ from pcompiler.config import Config, ModelConfig, ProbeConfig
 from pcompiler.errors import InputError
 from pcompiler.table import nbytes, render, seconds
 
-CYCLES, QUICK_CYCLES = 200, 20
+CYCLES, QUICK_CYCLES = 100, 20
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--cycles", type=int, default=CYCLES, help=f"default {CYCLES}")
+    p.add_argument("--cycles", type=int, default=CYCLES, help=f"after {WARM_UP} to warm up (default {CYCLES})")
     p.add_argument("--leak", type=int, default=0, metavar="BYTES",
                    help="keep so many of every cycle, to see that it is caught (default 0)")
     p.add_argument("--model", default="smollm2", help="a name, folder or hub id (default smollm2)")
@@ -66,12 +66,12 @@ def run(args: argparse.Namespace) -> int:
         with Compiler(config=config) as compiler:
             machine = f"{hardware()}; {compiler.model.device}; {compiler.model.name}"
             began = time.perf_counter()
-            grown = cycles(compiler, count, _planted(args.leak))
+            grown = cycles(compiler, count, beside=_planted(args.leak))
             taken = time.perf_counter() - began
     leaks = [one.name for one in grown if one.leaks]
     verdict = f"leak: {', '.join(leaks)}" if leaks else "flat"
     print(f"{machine}; commit {commit() or 'unknown'}\n\n{_table(grown)}\n")
-    print(f"{count} cycles in {seconds(taken)}, the first {int(count * WARM_UP)} to warm up: {verdict}")
+    print(f"{count} cycles after {WARM_UP} to warm up, in {seconds(taken)}: {verdict}")
     if args.json:
         data = {"schema": 1, "hardware": machine, "commit": commit(), "seconds": taken}
         data |= {"cycles": count, "leak_planted": args.leak, "leaks": leaks}

@@ -20,8 +20,7 @@ from pcompiler.errors import InputError
 
 # No block cache, which takes hundreds of cycles to fill; buffers that are emptied with every gc.
 SETTINGS = StoreConfig(write_buffer_mb=1, cache_mb=0)
-WARM_UP = 0.25  # of the cycles
-WARM_UP_ANSWERS = 150  # before them: Python settles on what it calls often, object by object
+WARM_UP = 60  # cycles before those that count: Python settles object by object on what is called
 GC_EVERY = 5  # cycles: what deleted artifacts leave in the store is removed
 TARGETS = ("kv", "text")
 QUERY = "When do you open?"
@@ -62,28 +61,30 @@ class Grown:
 
 
 def cycles(
-    compiler: Compiler, count: int, beside: Callable[[int], object] | None = None
+    compiler: Compiler,
+    count: int,
+    warm_up: int = WARM_UP,
+    beside: Callable[[int], object] | None = None,
 ) -> list[Grown]:
     """Run cycles, and judge what each measure does.
 
     Args:
         compiler: with a store of its own, which this fills and empties.
-        count: 11 or more; a quarter of them warm up.
+        count: 8 or more, after warm-up.
+        warm_up: cycles before them, which are not judged.
         beside: called with each cycle's number, for a leak to be planted.
 
     Raises:
         InputError: too few cycles to tell.
     """
-    first = int(count * WARM_UP)
-    if count - first < FEWEST:
-        raise InputError(f"{count} cycles are too few to tell a leak; run 11 or more.")
+    if count < FEWEST:
+        raise InputError(f"{count} cycles are too few to tell a leak; run {FEWEST} or more.")
     seen: list[dict[str, float]] = []
-    _settle(compiler)
     gc.collect()
     gc.freeze()  # what is there already need not be looked through after every cycle
     try:
-        with progress.bar(count, "memory stability", "cycle") as shown:
-            for number in range(count):
+        with progress.bar(warm_up + count, "memory stability", "cycle") as shown:
+            for number in range(warm_up + count):
                 cycle(compiler, number)
                 if beside is not None:
                     beside(number)
@@ -91,23 +92,17 @@ def cycles(
                 shown.update()
     finally:
         gc.unfreeze()
-    steps = list(range(first, count))
+    steps = list(range(warm_up, warm_up + count))
     return [
         Grown(
             name,
             UNITS.get(name, "bytes"),
-            slope(steps, [sample[name] for sample in seen[first:]]),
+            slope(steps, [sample[name] for sample in seen[warm_up:]]),
             FLOORS[name],
             tuple(sample[name] for sample in seen),
         )
         for name in seen[0]
     ]
-
-
-def _settle(compiler: Compiler) -> None:
-    with compiler.full_prompt(QUERY) as session:
-        for _ in range(WARM_UP_ANSWERS):
-            session.generate(QUERY, max_tokens=ANSWER_TOKENS)
 
 
 def cycle(compiler: Compiler, number: int) -> None:

@@ -203,12 +203,14 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         fitting = to_lines(known.fitting) if target.fits(settings) else ""
         store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
     stages = {f"{s}_s": known.spent[s] for s in STAGES if s in known.spent}
-    timing = {
-        **clock.laps,
-        **(stages if target.fits(settings) else {}),
-        "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
-        "full_ttft_s": latency.of_full_prompt(work.model, work.reference, known.spent["prefill"]),
-    }
+    prefill_s = known.spent["prefill"]
+    with known.timed("first_token"):
+        timing = {
+            **clock.laps,
+            **(stages if target.fits(settings) else {}),
+            "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
+            "full_ttft_s": latency.of_full_prompt(work.model, work.reference, prefill_s),
+        }
     header = replace(header, timing=timing)
     store.annotate(header)
     return Compiled(header, False, clock.elapsed())

@@ -198,3 +198,22 @@ def smollm2() -> LanguageModel:
     """The real embedded model, for tests marked ``model``."""
     torch.set_num_threads(os.cpu_count() or 1)
     return LanguageModel.load("smollm2", "cpu")
+
+
+@pytest.fixture(scope="session")
+def table() -> Any:
+    """A random static table over BERT-like word pieces."""
+    import numpy as np
+    from tokenizers import normalizers
+
+    from pcompiler.embed.static import Static
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,:!?-"
+    vocabulary = ["[UNK]", *letters, *(f"##{letter}" for letter in letters)]
+    words = Tokenizer(
+        models.WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
+    words.normalizer = normalizers.BertNormalizer()
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rows = np.random.default_rng(0).normal(size=(len(vocabulary), 16)).astype(np.float32)
+    return Static.from_objects(rows, words)

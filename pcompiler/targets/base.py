@@ -39,10 +39,10 @@ class Compilation:
         config: with which settings.
         queries: the user's held-out probes; none: the model writes them.
         fit_queries: the user's probes to fit on, beside those of self-study.
-        spent: seconds by stage: of what is made once, parse, tokenize, prefill and probing (writing
-            and answering); of the last targets, passes, walk and, within it, solving; and what the
-            pipeline does with all of them, build (what is named before within it), codec, measure
-            and store.
+        spent: seconds by stage, none counted twice but solving, which is within walk. Of what is
+            made once: parse, tokenize, prefill and probing (writing and answering); of the last
+            targets: walk and solving; of all targets: passes, and the pipeline's build (what is
+            left of it), codec, measure, store and first_token.
     """
 
     prompt: Prompt
@@ -163,10 +163,13 @@ class Compilation:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the time of a ``with`` block to what a stage has taken."""
-        start = time.perf_counter()
+        """Add what a ``with`` block takes to a stage, without what stages inside it have taken."""
+        start, before = time.perf_counter(), self._told()
         yield
-        self.spend(stage, time.perf_counter() - start)
+        self.spend(stage, time.perf_counter() - start - (self._told() - before))
+
+    def _told(self) -> float:
+        return sum(s for stage, s in self.spent.items() if stage != "solving")  # which walk has
 
     def spend(self, stage: str, seconds: float) -> None:
         """Add to what a stage has taken."""

@@ -1,6 +1,6 @@
 """Where the time of a compile goes: stage by stage, by target and length of the prompt.
 
-    python benches/compilation_pipeline_bench.py --quick
+python benches/compilation_pipeline_bench.py --quick
 """
 
 from __future__ import annotations
@@ -36,10 +36,18 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--target", action="append", choices=tuple(stages.SETTINGS),
-                   help="one of them, or more than one (default all)")
+    p.add_argument(
+        "--target",
+        action="append",
+        choices=tuple(stages.SETTINGS),
+        help="one of them, or more than one (default all)",
+    )
     p.add_argument("--model", default="smollm2", help="a name, folder or hub id (default smollm2)")
-    p.add_argument("--quick", action="store_true", help="100 to 400 tokens once, what is fitted at 100 with few probes")
+    p.add_argument(
+        "--quick",
+        action="store_true",
+        help="100 to 400 tokens once, what is fitted at 100 with few probes",
+    )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default auto)")
     p.add_argument("--json", metavar="FILE", help="write all figures as JSON; - prints them last")
     return p  # fmt: skip

@@ -1,6 +1,6 @@
 """Hours of use in cycles: compile, attach, generate, detach, delete; and does memory stay?
 
-    python benches/memory_stability_test.py --cycles 200
+python benches/memory_stability_test.py --cycles 200
 """
 
 from __future__ import annotations
@@ -36,9 +36,16 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--cycles", type=int, default=CYCLES, help=f"after {WARM_UP} to warm up (default {CYCLES})")
-    p.add_argument("--leak", type=int, default=0, metavar="BYTES",
-                   help="keep so many of every cycle, to see that it is caught (default 0)")
+    p.add_argument(
+        "--cycles", type=int, default=CYCLES, help=f"after {WARM_UP} to warm up (default {CYCLES})"
+    )
+    p.add_argument(
+        "--leak",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="keep so many of every cycle, to see that it is caught (default 0)",
+    )
     p.add_argument("--model", default="smollm2", help="a name, folder or hub id (default smollm2)")
     p.add_argument("--quick", action="store_true", help=f"{QUICK_CYCLES} cycles")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default auto)")
@@ -95,7 +102,14 @@ def _row(one: Grown) -> tuple[str, ...]:
     slope = one.slope
     interval = f"{slope.low:,.0f} … {slope.high:,.0f}"
     verdict = "yes" if one.leaks else "no"
-    return (one.name, last, f"{slope.value:,.0f} {one.unit}", interval, f"{one.floor:,.0f}", verdict)
+    return (
+        one.name,
+        last,
+        f"{slope.value:,.0f} {one.unit}",
+        interval,
+        f"{one.floor:,.0f}",
+        verdict,
+    )
 
 
 if __name__ == "__main__":

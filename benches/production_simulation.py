@@ -38,8 +38,13 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--prompts", type=int, default=Plan.prompts, help="default 1,000,000")
-    p.add_argument("--distinct-factor", type=float, default=1.0, metavar="F",
-                   help="times as many different ones as the usual 1 in 20 (default 1)")
+    p.add_argument(
+        "--distinct-factor",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="times as many different ones as the usual 1 in 20 (default 1)",
+    )
     p.add_argument("--processes", type=int, default=1, help="that compile (default 1)")
     p.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
     p.add_argument("--data", metavar="FOLDER", type=Path, help="with prompts_cc0.csv")

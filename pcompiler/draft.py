@@ -57,9 +57,7 @@ class Drafter:
             vector = encode(self._provider.embed([said])[0])
         return self.assemble(source, _changed(tidy), vector)
 
-    def assemble(
-        self, source: str, messages: tuple[Message, ...] | None, vector: bytes
-    ) -> Draft:
+    def assemble(self, source: str, messages: tuple[Message, ...] | None, vector: bytes) -> Draft:
         """A draft of what another process has made of the source."""
         name = content_hash(source)
         key = self._prefix + bytes.fromhex(name)

@@ -32,7 +32,9 @@ def test_a_prompt_is_a_template_with_its_request_and_passage_all_real_text(
 
 
 def test_a_quotation_at_the_end_of_a_role_prompt_is_where_the_request_goes() -> None:
-    found = traffic._template('Act as a "poet of Rome". My first request is "Write an ode to rain."')
+    found = traffic._template(
+        'Act as a "poet of Rome". My first request is "Write an ode to rain."'
+    )
     assert found == 'Act as a "poet of Rome". My first request is "{request}"'
     assert traffic._template("Be brief.") == "Be brief.\n\n{request}"
 
@@ -41,7 +43,11 @@ def test_every_rank_has_a_prompt_of_its_own() -> None:
     few = traffic.Texts("x", ("a {request}", "b {request}", "c {request}"), ("1", "2"), ("p", "q"))
     prompts = [few.prompt(rank) for rank in range(few.combinations)]
     assert len(set(prompts)) == few.combinations == 12
-    assert {prompt[0] for prompt in prompts[:3]} == {"a", "b", "c"}  # popular ones: of every template
+    assert {prompt[0] for prompt in prompts[:3]} == {
+        "a",
+        "b",
+        "c",
+    }  # popular ones: of every template
 
 
 def test_draws_follow_zipfs_law_and_their_seed() -> None:

@@ -52,7 +52,7 @@ def heap_bytes() -> int | None:
 class _Mallinfo2(ctypes.Structure):
     """As mallinfo(3) has it; ``uordblks`` is in use, ``hblkhd`` beside the heap, in mmap."""
 
-    _fields_ = [  # noqa: RUF012 - ctypes reads it
+    _fields_ = [
         (name, ctypes.c_size_t)
         for name in (
             "arena", "ordblks", "smblks", "hblks", "hblkhd",

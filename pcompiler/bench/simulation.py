@@ -83,7 +83,7 @@ class Result:
         known: of those found in the store, or on their way there.
         new: of those that were compiled.
         failures: how many ended with which error.
-        wrong: what the store has afterwards that is not what was compiled.
+        wrong: what was acknowledged and is not in the store as it should be, or never told of.
         checked: prompts that were read again and compared.
         bytes_in: of all prompts.
         distinct_bytes: of the different ones.
@@ -163,12 +163,12 @@ def simulate(
             stages = dict(engine.drafter.clock.laps)
     seconds, cpu_s = time.perf_counter() - began, _cpu_s() - cpu
     stored = _file_bytes(folder)
-    different = np.unique(drawn)
     check = _Check(folder, made_of, Drafter(provider), provider)
-    wrong, checked = check.run(different, sum(run.failures.values()))
+    wrong, checked = check.run(np.unique(drawn[run.kinds != _UNKNOWN]))
+    untold = int((run.kinds == _UNKNOWN).sum()) - sum(run.failures.values())
     with Store(folder, settings=SETTINGS) as store:
         store.records.engine.compact()
-    sizes = {int(rank): len(made_of.prompt(int(rank)).encode()) for rank in different}
+    sizes = {int(r): len(made_of.prompt(int(r)).encode()) for r in np.unique(drawn)}
     return Result(
         texts=made_of.source,
         redundancy=traffic.redundancy(drawn, ranks),
@@ -179,7 +179,7 @@ def simulate(
         known=run.of(_KNOWN),
         new=run.of(_NEW),
         failures=dict(run.failures),
-        wrong=wrong + int((run.kinds == _UNKNOWN).sum()) - sum(run.failures.values()),
+        wrong=wrong + untold,
         checked=checked,
         bytes_in=sum(sizes[int(rank)] for rank in drawn),
         distinct_bytes=sum(sizes.values()),
@@ -232,13 +232,14 @@ class _Check:
         self._folder, self._made_of, self._drafter = folder, made_of, drafter
         self._width = provider.width
 
-    def run(self, different: traffic.Ranks, failed: int) -> tuple[int, int]:
+    def run(self, acknowledged: traffic.Ranks) -> tuple[int, int]:
         """How many are wrong, and how many were looked at besides being counted."""
-        some = random.Random(0).sample([*map(int, different)], min(CHECKED, len(different)))  # noqa: S311
+        pick, size = random.Random(0), min(CHECKED, len(acknowledged))  # noqa: S311 - no secret
+        some = pick.sample([*map(int, acknowledged)], size)
         with Store(self._folder, "read", SETTINGS) as store:
             there = sum(1 for _ in store.drafts.all())
             wrong = sum(not self._whole(store, self._made_of.prompt(rank)) for rank in some)
-        missing = max(0, len(different) - there - failed)
+        missing = max(0, len(acknowledged) - there)
         return wrong + missing, len(some)
 
     def _whole(self, store: Store, source: str) -> bool:

@@ -81,4 +81,5 @@ def _runs(residuals: Series, length: int, rng: np.random.Generator) -> Series:
     count = math.ceil(len(residuals) / length)
     starts = rng.integers(0, len(residuals) - length + 1, count)
     places = (starts[:, None] + np.arange(length)).ravel()[: len(residuals)]
-    return residuals[places]
+    drawn: Series = residuals[places]
+    return drawn

@@ -116,4 +116,3 @@ def cycle(compiler: Compiler, number: int) -> None:
         compiler.store.delete(done.id)
     if number % GC_EVERY == GC_EVERY - 1:
         compiler.store.gc()
-

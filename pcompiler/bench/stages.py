@@ -116,12 +116,11 @@ def exponent(taken: Sequence[Taken], stage: str) -> float | None:
     chosen = longer if len(longer) >= 3 else points
     if len({tokens for tokens, _ in chosen}) < 3:
         return None
-    return float(np.polyfit(*np.log(np.array(chosen)).T, 1)[0])
+    tokens, seconds = np.log(np.array(chosen)).T
+    return float(np.polyfit(tokens, seconds, 1)[0])
 
 
-def _once(
-    source: str, target: str, model: LanguageModel, store: Store, config: Config
-) -> Taken:
+def _once(source: str, target: str, model: LanguageModel, store: Store, config: Config) -> Taken:
     work = Work(source, (Probe(QUERY),), model, replace(config, targets=SETTINGS[target]))
     model.device.synchronize()
     cpu = time.process_time()

@@ -206,7 +206,7 @@ def _questions(data: Path) -> Iterator[str]:
     for row in _rows(data / "squad_dev.jsonl"):
         yield from (asked["question"] for asked in row["qas"])
     for row in _rows(data / "mt_bench_questions.jsonl"):
-        yield row["turns"][0]
+        yield str(row["turns"][0])
 
 
 def _articles(data: Path) -> list[str]:

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 
 import psutil
@@ -22,10 +23,8 @@ def rss_bytes(also: Iterable[int] = ()) -> int:
     """Resident memory of this process, and of others by their ids, those that are gone left out."""
     total = int(psutil.Process().memory_info().rss)
     for pid in also:
-        try:
+        with suppress(psutil.NoSuchProcess):
             total += psutil.Process(pid).memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
     return total
 
 

@@ -88,7 +88,8 @@ def _what(result: Result) -> str:
     return (
         f"{r.prompts:,} prompts of {result.bytes_in / r.prompts:.0f} bytes on average, "
         f"{r.distinct:,} different ones ({percent(r.distinct / r.prompts)}), drawn from "
-        f"{r.from_ranks:,} by Zipf's law (exponent {r.exponent:.2f}); the most popular 1 % of them are "
+        f"{r.from_ranks:,} by Zipf's law (exponent "
+        f"{r.exponent:.2f}); the most popular 1 % of them are "
         f"{percent(r.top_share)} of all. Made of {result.texts}."
     )
 
@@ -133,8 +134,8 @@ def _rest(result: Result) -> str:
         f"{seconds(result.seconds)} from the first prompt until the store was closed, "
         f"{seconds(result.cpu_s)} of CPU; before it {seconds(result.made_ready_s)} to make ready.\n"
         f"Of this process: {stages}.\n"
-        f"{nbytes(result.bytes_in)} came in, of which {nbytes(result.distinct_bytes)} are "
-        f"different prompts; {nbytes(result.stored_bytes)} were stored, vectors included, "
+        f"{nbytes(result.bytes_in)} came in, {nbytes(result.distinct_bytes)} of it different; "
+        f"{nbytes(result.stored_bytes)} were stored, vectors included, "
         f"{nbytes(result.compacted_bytes)} once merged.\n"
         f"{result.checked:,} stored prompts were read again and compared, all were counted: "
         f"{result.wrong} wrong.{failures}"

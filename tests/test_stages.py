@@ -69,6 +69,10 @@ def test_what_is_left_out_is_told() -> None:
     assert ("hybrid", 1_000) in runs
     assert ("hybrid", 2_000) not in runs
     assert [what.split()[0] for what in left_out] == ["weights", "hybrid"]
+    runs, left_out = stages.plan(list(stages.SETTINGS), quick=True)
+    assert {target for target, _ in runs} == {"kv", "text", "hybrid"}
+    assert left_out[0].startswith("weights:")
+    assert ("weights", 100) in stages.plan(["weights"], quick=True)[0]
 
 
 def test_the_script_runs_alone(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,14 @@ class Device:
         elif self.handle.type == "mps":
             torch.mps.synchronize()
 
+    def allocated_bytes(self) -> int | None:
+        """Bytes of tensors in use on the device; None on the host, which keeps no books."""
+        if self.handle.type == "cuda":
+            return torch.cuda.memory_allocated(self.handle)
+        if self.handle.type == "mps":
+            return torch.mps.current_allocated_memory()
+        return None
+
     def reset_peak(self) -> None:
         """Forget the most memory that was in use so far."""
         if self.handle.type == "cuda":

@@ -52,7 +52,10 @@ class Work:
     def compilation(self) -> Compilation:
         """The parsed prompt with its model."""
         given = self.queries or (), self.fit_queries
-        return Compilation(parse(self.source), self.model, self.config, *given)
+        clock = Clock()
+        made = Compilation(parse(self.source), self.model, self.config, *given)
+        made.spend("parse", clock.elapsed())
+        return made
 
     @cached_property
     def reference(self) -> fidelity.Reference:
@@ -182,28 +185,32 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     with clock.lap("compile_s"):
         for stage in STAGES[1:]:
             known.spent.pop(stage, None)  # another target's
-        built = target.build(known)
-        raw = tensors.to_planes(built.tensors)
-        how = work.config.store
-        level, threads, far = how.zstd_level, how.zstd_threads, how.zstd_long_distance
-        body = zstd.compress(raw, level, threads, long_distance=far)
-    with clock.lap("measure_s"):
+        with known.timed("build"):
+            built = target.build(known)
+        with known.timed("codec"):
+            raw = tensors.to_planes(built.tensors)
+            how = work.config.store
+            level, threads, far = how.zstd_level, how.zstd_threads, how.zstd_long_distance
+            body = zstd.compress(raw, level, threads, long_distance=far)
+    with clock.lap("measure_s"), known.timed("measure"):
         stored = tensors.from_planes(zstd.decompress(body, len(raw)))
         student = target.attach(work.model, stored)
         apart = work.uncovered if target.fits(settings) else ()
         measured = fidelity.measure(work.model, student, work.reference, apart)
     gates.check(measured, len(body))
-    with clock.lap("compile_s"):
+    with clock.lap("compile_s"), known.timed("store"):
         header = _header(work, target, built, measured, body, len(raw))
         fitting = to_lines(known.fitting) if target.fits(settings) else ""
         store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
     stages = {f"{s}_s": known.spent[s] for s in STAGES if s in known.spent}
-    timing = {
-        **clock.laps,
-        **(stages if target.fits(settings) else {}),
-        "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
-        "full_ttft_s": latency.of_full_prompt(work.model, work.reference, known.spent["prefill"]),
-    }
+    prefill_s = known.spent["prefill"]
+    with known.timed("first_token"):
+        timing = {
+            **clock.laps,
+            **(stages if target.fits(settings) else {}),
+            "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
+            "full_ttft_s": latency.of_full_prompt(work.model, work.reference, prefill_s),
+        }
     header = replace(header, timing=timing)
     store.annotate(header)
     return Compiled(header, False, clock.elapsed())

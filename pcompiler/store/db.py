@@ -14,6 +14,7 @@ from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError, NotFoundError, PcompilerError, StoreUnavailable
 from pcompiler.store import space
 from pcompiler.store.artifact import Artifact, Header
+from pcompiler.store.drafts import Drafts
 from pcompiler.store.engine import Access, Change, holds_store
 from pcompiler.store.key import content_hash
 from pcompiler.store.names import Names, full_name
@@ -37,7 +38,7 @@ class Store(Closing):
 
     Attributes:
         records: what it is made of.
-        names: what artifacts are called.
+        names, drafts: what artifacts are called; prompts compiled without a language model.
 
     Raises:
         StoreUnavailable: locked by another writer, not writable, or no store to read.
@@ -50,8 +51,8 @@ class Store(Closing):
     ) -> None:
         self.path, self.settings = path, settings or StoreConfig()
         self.records = Records(path, access, self.settings)
-        self.names = Names(self.records)
         self._texts = Texts(self.records)
+        self.names, self.drafts = Names(self.records), Drafts(self, self._texts)
         self._uses = Uses(path)
         self._changing = threading.RLock()  # what is read and then written is read by one at a time
         if access == "write":

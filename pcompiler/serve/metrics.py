@@ -52,7 +52,7 @@ class Exporter:
 
     def __init__(self) -> None:
         try:
-            from prometheus_client import CollectorRegistry, values
+            from prometheus_client import CollectorRegistry, disable_created_metrics, values
         except ImportError:
             raise ConfigError("metrics need prometheus-client; install pcompiler[serve].") from None
         self.shared = FOLDER in os.environ
@@ -60,6 +60,8 @@ class Exporter:
             raise ConfigError(
                 f"prometheus-client was imported before {FOLDER} was set; prepare() comes first."
             )
+        # A third more series, which shared values do not have either.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._made = {m.name: _collector(m, self._registry) for m in measures.TABLE}
         self._reports: dict[tuple[object, ...], Report] = {}

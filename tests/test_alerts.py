@@ -90,6 +90,7 @@ def _strings(source: str) -> list[str]:
 
 def test_memory_in_use_grows_by_what_is_allocated_and_is_below_the_limit() -> None:
     gc.collect()  # or a model of another test goes meanwhile
+    gc.collect()
     before = memory.used_bytes()
     block = bytearray(64 * 2**20)
     assert memory.used_bytes() - before > len(block) * 0.9

@@ -44,7 +44,9 @@ from pcompiler.store.seal import SEAL_BYTES
 from pcompiler.store.texts import LEVEL
 
 ROOT = Path(__file__).parent.parent
-# The parts of the server that report these are being built; they take their rows off this list.
+# Metrics that are seen to move in another file of tests: name → file.
+ELSEWHERE: dict[str, str] = {}
+# Nothing reports these yet: the parts of the server that will are being built.
 PENDING = {
     *("http_requests", "http_seconds", "http_in_flight", "compile_jobs", "queue_length"),
     *("generations", "generation_tokens", "generation_ttft_seconds", "generation_gap_seconds"),
@@ -274,6 +276,7 @@ def lively(reading: Reading, _tmp_path: Path) -> None:
     vitals = Vitals("library")
     meter.watch(vitals)
     of = {"process": "library"}
+    gc.collect()
     with reading.watching():
         held = bytearray(64 * 2**20)
         until = time.process_time() + 0.05
@@ -309,7 +312,14 @@ def test_every_metric_was_seen_to_move(request: pytest.FixtureRequest) -> None:
     ran = {item.name for item in request.session.items}
     if not all(any(f"[{drive.__name__}]" in name for name in ran) for drive in DRIVES):
         pytest.skip("only some of the tests above were asked for")
-    assert set(METRICS) - SEEN == PENDING
+    assert set(METRICS) - SEEN == PENDING | ELSEWHERE.keys()
+
+
+def test_what_is_said_of_metrics_that_are_not_tested_here_is_true() -> None:
+    reported = {name for _, name, _ in reports()}
+    assert not PENDING & reported, "reported now: move them to ELSEWHERE, or to a drive here"
+    for name, file in ELSEWHERE.items():
+        assert METRICS[name].exported in (ROOT / "tests" / file).read_text(), name
 
 
 def reports() -> list[tuple[str, str, ast.Call]]:

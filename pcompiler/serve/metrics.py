@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,28 +19,17 @@ from pcompiler import measures, meter
 from pcompiler.errors import ConfigError, NotFoundError
 from pcompiler.measures import Kind, Metric, Section
 from pcompiler.meter import Report
+from pcompiler.serve.shared import FOLDER, collect, prepare
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
     from prometheus_client.registry import CollectorRegistry
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+__all__ = ["FOLDER", "SECTIONS", "Exporter", "prepare", "start"]
+
 SECTIONS: tuple[Section, ...] = get_args(Section)
 TICK_S = 1.0  # between reports of what components count for themselves
 _BOUND_AT_START = 64  # label sets that a metric may have to be there before anything happens
-
-
-def prepare(folder: Path, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Of the supervisor: a folder for values of all processes that inherit the environment.
-
-    Args:
-        folder: made if it is not there; what an earlier supervisor left in it is removed.
-        environment: of the processes to come.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("*.db"):
-        left.unlink()
-    environment[FOLDER] = str(folder)
 
 
 class Exporter:
@@ -110,34 +99,9 @@ class Exporter:
         return encode(_Page(self._families(), _names(section))), content_type
 
     def _families(self) -> Iterable[Family]:
-        if not self.shared:
-            return self._registry.collect()
-        from prometheus_client.multiprocess import MultiProcessCollector
-
-        folder = os.environ[FOLDER]
-        bury_the_dead(Path(folder))
-        collector = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
-        found: Iterable[Family] = collector.collect()  # type: ignore[no-untyped-call]
-        return found
-
-
-def bury_the_dead(folder: Path) -> None:
-    """Forget how things stood with processes that are no more; what they counted stays."""
-    from prometheus_client.multiprocess import mark_process_dead
-
-    for pid in {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*.db")}:
-        if not _lives(pid):
-            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
+        if self.shared:
+            return collect(Path(os.environ[FOLDER]))
+        return self._registry.collect()
 
 
 def start(process: str) -> Exporter:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 from pcompiler import memory, meter
 from pcompiler.errors import NotFoundError
 from pcompiler.measures import TABLE
+from pcompiler.serve import metrics
 from pcompiler.serve.metrics import SECTIONS, Exporter
 
 ROOT = Path(__file__).parent.parent

@@ -2,8 +2,8 @@
 
 The supervisor calls ``prepare()`` before it starts any process, and each process ``start()`` before
 it opens a store: prometheus-client decides on import whether values live in files that all
-processes share. A process that was killed loses nothing it counted; how things stood with it
-(``live`` gauges) is forgotten by the next ``render``.
+processes share. What a process that was killed had counted stays, but for what components had not
+reported yet (a second's); how things stood with it is forgotten by the next ``render``.
 """
 
 from __future__ import annotations
@@ -57,10 +57,9 @@ class Exporter:
         self._binding = threading.Lock()
         for metric in measures.TABLE:
             if metric.combinations <= _BOUND_AT_START:
-                for values_ in product(*metric.labels.values()):
-                    self.bound(
-                        metric.kind, metric.name, dict(zip(metric.labels, values_, strict=True))
-                    )
+                for chosen in product(*metric.labels.values()):
+                    labels = dict(zip(metric.labels, chosen, strict=True))
+                    self.bound(metric.kind, metric.name, labels)
 
     def bound(self, kind: Kind, name: str, labels: Mapping[str, str]) -> Report:
         """See ``meter.Listener``; a series is looked up in the table once."""

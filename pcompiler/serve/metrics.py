@@ -8,6 +8,7 @@ reported yet (a second's); how things stood with it is forgotten by the next ``r
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -126,7 +127,10 @@ def _tick(exporter: Exporter, _vitals: object) -> None:
     """The thread that asks for reports; it also keeps the vitals alive."""
     pause = threading.Event()
     while meter.listener is exporter:
-        meter.report()
+        try:
+            meter.report()
+        except Exception:  # the other numbers, and those to come, go on
+            logging.getLogger(__name__).exception("metrics could not be reported")
         pause.wait(TICK_S)
 
 

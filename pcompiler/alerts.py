@@ -56,7 +56,7 @@ class Alert:
         severity: page or warning.
         summary: what is wrong, a sentence; {{ $labels.x }} is filled in by Prometheus.
         value: the PromQL expression that is compared with the limit.
-        figures: (suite, pattern of its figures' names) that the limit is for as well.
+        figures: (suite, pattern of its figures' names) that the limit is for as well; *: any.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Alert:
     def of(self, figure: Measured, memory_limit_bytes: int) -> float | None:
         """The figure's value in this alert's unit; none: it is not about this figure."""
         if not any(
-            figure.suite == suite and re.search(pattern, figure.name)
+            suite in (figure.suite, "*") and re.search(pattern, figure.name)
             for suite, pattern in self.figures
         ):
             return None
@@ -134,7 +134,7 @@ ALERTS = (
         "MemoryNearLimit", 90, "%", ">", "2m", "page",
         "All processes together use over 90 % of the memory they may use.",
         "100 * sum(pcompiler_memory_bytes) / max(pcompiler_memory_limit_bytes)",
-        (("compilation", r"^peak memory"), ("weight_dynamics", r"peak memory")),
+        (("*", r"peak memory"),),
     ),
     Alert(
         "LowCacheHitRate", 80, "%", "<", "15m", "warning",

@@ -227,7 +227,8 @@ _SERVING = (
 )  # fmt: skip
 
 _VITALS = (
-    Metric("memory_bytes", "gauge", "process", "Memory in use; shared pages are shared out.",
+    Metric("memory_bytes", "gauge", "process",
+           "Memory in use; pages of files, which the system may take back, do not count.",
            "bytes", _PROCESS),
     Metric("memory_limit_bytes", "gauge", "process", "What all processes together may use.",
            "bytes", across="livemax"),

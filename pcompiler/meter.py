@@ -69,11 +69,23 @@ def watch(source: Source) -> None:
 
 
 def report() -> None:
-    """Ask all sources: the listener does before it is read, and once a second."""
+    """Ask all sources: the listener does before it is read, and once a second.
+
+    One that fails keeps no other from reporting; its error is raised at the end.
+    """
     with _reporting:
-        for source in list(_sources):
-            if listener is not None:
-                source.report()
+        errors = [_error(source) for source in list(_sources) if listener is not None]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+def _error(source: Source) -> Exception | None:
+    try:
+        source.report()
+    except Exception as e:
+        return e
+    return None
 
 
 def count(name: str, amount: float = 1, /, **labels: str) -> None:

@@ -60,6 +60,8 @@ def reported(provider: str) -> Callable[[Embed], Embed]:
     def decorate(embed: Embed) -> Embed:
         @wraps(embed)
         def run(self: object, texts: Sequence[str], *args: object, **settings: object) -> object:
+            if meter.listener is None:
+                return embed(self, texts, *args, **settings)
             with meter.timed("embedding_seconds", provider=provider):
                 made = embed(self, texts, *args, **settings)
             meter.count("embedding_texts", len(texts), provider=provider)

@@ -2,15 +2,16 @@
 
 The supervisor calls ``prepare()`` before it starts any process, and each process ``start()`` before
 it opens a store: prometheus-client decides on import whether values live in files that all
-processes share. A process that was killed loses nothing it counted; how things stood with it
-(``live`` gauges) is forgotten by the next ``render``.
+processes share. What a process that was killed had counted stays, but for what components had not
+reported yet (a second's); how things stood with it is forgotten by the next ``render``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,28 +20,17 @@ from pcompiler import measures, meter
 from pcompiler.errors import ConfigError, NotFoundError
 from pcompiler.measures import Kind, Metric, Section
 from pcompiler.meter import Report
+from pcompiler.serve.shared import FOLDER, collect, prepare
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
     from prometheus_client.registry import CollectorRegistry
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+__all__ = ["FOLDER", "SECTIONS", "Exporter", "prepare", "start"]
+
 SECTIONS: tuple[Section, ...] = get_args(Section)
 TICK_S = 1.0  # between reports of what components count for themselves
 _BOUND_AT_START = 64  # label sets that a metric may have to be there before anything happens
-
-
-def prepare(folder: Path, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Of the supervisor: a folder for values of all processes that inherit the environment.
-
-    Args:
-        folder: made if it is not there; what an earlier supervisor left in it is removed.
-        environment: of the processes to come.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("*.db"):
-        left.unlink()
-    environment[FOLDER] = str(folder)
 
 
 class Exporter:
@@ -52,7 +42,7 @@ class Exporter:
 
     def __init__(self) -> None:
         try:
-            from prometheus_client import CollectorRegistry, values
+            from prometheus_client import CollectorRegistry, disable_created_metrics, values
         except ImportError:
             raise ConfigError("metrics need prometheus-client; install pcompiler[serve].") from None
         self.shared = FOLDER in os.environ
@@ -60,16 +50,17 @@ class Exporter:
             raise ConfigError(
                 f"prometheus-client was imported before {FOLDER} was set; prepare() comes first."
             )
+        # A third more series, which shared values do not have either.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._made = {m.name: _collector(m, self._registry) for m in measures.TABLE}
         self._reports: dict[tuple[object, ...], Report] = {}
         self._binding = threading.Lock()
         for metric in measures.TABLE:
             if metric.combinations <= _BOUND_AT_START:
-                for values_ in product(*metric.labels.values()):
-                    self.bound(
-                        metric.kind, metric.name, dict(zip(metric.labels, values_, strict=True))
-                    )
+                for chosen in product(*metric.labels.values()):
+                    labels = dict(zip(metric.labels, chosen, strict=True))
+                    self.bound(metric.kind, metric.name, labels)
 
     def bound(self, kind: Kind, name: str, labels: Mapping[str, str]) -> Report:
         """See ``meter.Listener``; a series is looked up in the table once."""
@@ -108,34 +99,9 @@ class Exporter:
         return encode(_Page(self._families(), _names(section))), content_type
 
     def _families(self) -> Iterable[Family]:
-        if not self.shared:
-            return self._registry.collect()
-        from prometheus_client.multiprocess import MultiProcessCollector
-
-        folder = os.environ[FOLDER]
-        bury_the_dead(Path(folder))
-        collector = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
-        found: Iterable[Family] = collector.collect()  # type: ignore[no-untyped-call]
-        return found
-
-
-def bury_the_dead(folder: Path) -> None:
-    """Forget how things stood with processes that are no more; what they counted stays."""
-    from prometheus_client.multiprocess import mark_process_dead
-
-    for pid in {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*.db")}:
-        if not _lives(pid):
-            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
+        if self.shared:
+            return collect(Path(os.environ[FOLDER]))
+        return self._registry.collect()
 
 
 def start(process: str) -> Exporter:
@@ -161,7 +127,10 @@ def _tick(exporter: Exporter, _vitals: object) -> None:
     """The thread that asks for reports; it also keeps the vitals alive."""
     pause = threading.Event()
     while meter.listener is exporter:
-        meter.report()
+        try:
+            meter.report()
+        except Exception:  # the other numbers, and those to come, go on
+            logging.getLogger(__name__).exception("metrics could not be reported")
         pause.wait(TICK_S)
 
 

@@ -29,6 +29,7 @@ from pcompiler.bench.storage import (
     text_records,
 )
 from pcompiler.bench.storage_listing import listing
+from pcompiler.bench.storage_metered import metered
 from pcompiler.config import StoreConfig
 
 RECORDS, QUICK_RECORDS = 20_000, 3_000
@@ -107,6 +108,7 @@ def _operations(setting: Setting, pairs: Sequence[Pair], ours: Ours, raw: Raw) -
         if kind.method == "batches":  # what follows reads from tables
             ours.settle()
             raw.settle()
+    figures += metered(setting, ours, pairs, QUICK_LAP_S if setting.quick else LAP_S)
     worst = max(means)
     figures.append(
         _figure("mean of the slowest operation, a record", worst, "s", "lower",

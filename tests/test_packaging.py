@@ -19,6 +19,7 @@ LAYERS = (
         "config",
         "families",
         "registry",
+        "ranges",
         "table",
         "clock",
         "threads",

@@ -3,8 +3,8 @@
     with named("decoding step"):
         ...
 
-While nothing is recorded, a range is one comparison and an empty ``with`` block: 0.1 µs where a
-decoding step takes 20 ms. What records, and how, is told to ``recording`` by whoever profiles.
+While nothing is recorded, a range is one comparison and an empty ``with`` block: 0.3 µs, of which
+a compile to ``kv`` has 50 and one to ``hybrid`` 465. What records is told to ``recording``.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def test_ranges_import_no_torch() -> None:
 
 
 def test_a_range_that_nobody_records_costs_under_two_microseconds() -> None:
-    """0.1 µs here; the bound leaves room for a busy machine, and none for work of its own."""
+    """0.3 µs here; the bound leaves room for a busy machine, and none for work of its own."""
     from timeit import repeat
 
     def once() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import tiny
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from pcompiler import ranges
@@ -19,8 +20,6 @@ from pcompiler.bench.profiles.record import Profile, record
 from pcompiler.bench.profiles.spans import PREFIX, spans
 from pcompiler.bench.profiles.workload import Workload, support_desk
 from pcompiler.config import Config, ProbeConfig
-from pcompiler.model import LanguageModel
-from conftest import tiny
 
 PROMPT = "# Desk\n\nWe open at 8:30. Delivery costs 39 EUR. Returns take 14 days.\n"
 
@@ -107,7 +106,8 @@ def test_profiling_leaves_the_model_and_the_ranges_as_they_were(made: Profile) -
     model = tiny()
     record(model, workload(), made.folder.parent / "again")
     for block in model.hf.model.layers:
-        assert not block._forward_hooks and not block._forward_pre_hooks
+        assert not block._forward_hooks
+        assert not block._forward_pre_hooks
     assert ranges.named("x") is ranges.named("y"), "nothing is recorded any more"
 
 
@@ -213,9 +213,9 @@ def test_showing_a_folder_without_profiles_says_how_to_make_one(
 
 
 @pytest.mark.model
+@pytest.mark.usefixtures("smollm2")
 def test_the_bench_profiles_the_embedded_model(
     tmp_path: Path,
-    smollm2: LanguageModel,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -46,9 +46,12 @@ def test_ranges_nest_as_the_calls_do_and_only_while_they_are_recorded() -> None:
 
 def test_a_range_ends_and_recording_stops_when_what_is_within_fails() -> None:
     recorder = Recorder()
-    with pytest.raises(ZeroDivisionError), ranges.recording(recorder.open):
-        with ranges.named("failing"):
-            _ = 1 / 0
+    with (
+        pytest.raises(ZeroDivisionError),
+        ranges.recording(recorder.open),
+        ranges.named("failing"),
+    ):
+        _ = 1 / 0
     with ranges.named("afterwards"):
         pass
     assert recorder.seen == ["+failing", "-failing"]

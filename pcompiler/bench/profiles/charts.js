@@ -62,7 +62,7 @@
   class Chart {
     constructor(container) { this.container = container; this.listeners = {}; this.selected = []; }
     fire(name, event) { (this.listeners[name] ?? []).forEach((f) => f(event)); }
-    clearChart() { this.container.replaceChildren(); tip.style.display = "none"; }
+    clearChart() { this.container?.replaceChildren(); tip.style.display = "none"; }
     getSelection() { return this.selected; }
     setSelection(selected) { this.selected = selected ?? []; this.mark?.(); }
     canvas(options) {
@@ -77,6 +77,7 @@
       return { width, height };
     }
     draw(table, options = {}) {
+      if (!this.container) return;  // another page was chosen while the data came
       this.table = table;
       this.paint(table, options);
       this.fire("ready");

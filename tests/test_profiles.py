@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pcompiler.bench.profiles.record import Profile, record
 from pcompiler.bench.profiles.spans import PREFIX, spans
 from pcompiler.bench.profiles.workload import Workload, support_desk
 from pcompiler.config import Config, ProbeConfig
+from pcompiler.errors import InputError
 
 PROMPT = "# Desk\n\nWe open at 8:30. Delivery costs 39 EUR. Returns take 14 days.\n"
 
@@ -109,6 +111,13 @@ def test_profiling_leaves_the_model_and_the_ranges_as_they_were(made: Profile) -
         assert not block._forward_hooks
         assert not block._forward_pre_hooks
     assert ranges.named("x") is ranges.named("y"), "nothing is recorded any more"
+
+
+def test_a_profile_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    too_long = replace(workload(), queries=("word " * 3000,))
+    with pytest.raises(InputError, match="window"):
+        record(tiny(), too_long, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def nested() -> Iterator[None]:

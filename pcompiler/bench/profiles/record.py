@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -133,9 +134,36 @@ def make(
 
 
 def record(model: LanguageModel, workload: Workload, folder: Path, quick: bool = False) -> Profile:
-    """Profile a workload on a loaded model; its store is thrown away."""
+    """Profile a workload on a loaded model; its store is thrown away, and what is not whole too."""
     started, of = datetime.now(timezone.utc), commit()
     place = _place(folder, started, of)
+    try:
+        found = _stages(model, workload, place)
+        threads = model.device.use_threads(None)
+        done = Profile(
+            folder=place,
+            stages=tuple(stage for stage, _, _ in found),
+            ranges=tuple(sums.merged(rows for _, rows, _ in found)),
+            operators=tuple(sums.merged(rows for _, _, rows in found)),
+            hardware=f"{hardware()}; {model.device}; {threads} threads",
+            device=str(model.device.handle),
+            threads=threads,
+            commit=of,
+            started=started.isoformat(timespec="seconds"),
+            quick=quick,
+        )
+        text = json.dumps(done.as_json(), ensure_ascii=False, indent=1)
+        (place / SUMMARY).write_text(text + "\n", encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(place)
+        raise
+    return done
+
+
+def _stages(
+    model: LanguageModel, workload: Workload, place: Path
+) -> list[tuple[Stage, list[Sum], list[Sum]]]:
+    """Each stage with its ranges and operators; its trace is in the folder."""
     found: list[tuple[Stage, list[Sum], list[Sum]]] = []
     with (
         tempfile.TemporaryDirectory() as store,
@@ -148,22 +176,7 @@ def record(model: LanguageModel, workload: Workload, folder: Path, quick: bool =
                 path = place / f"{len(found) + 1}-{name.replace(' ', '-')}{traces.SUFFIX}"
                 found.append(_stage(model, name, stage, path))
                 shown.update()
-    threads = model.device.use_threads(None)
-    done = Profile(
-        folder=place,
-        stages=tuple(stage for stage, _, _ in found),
-        ranges=tuple(sums.merged(rows for _, rows, _ in found)),
-        operators=tuple(sums.merged(rows for _, _, rows in found)),
-        hardware=f"{hardware()}; {model.device}; {threads} threads",
-        device=str(model.device.handle),
-        threads=threads,
-        commit=of,
-        started=started.isoformat(timespec="seconds"),
-        quick=quick,
-    )
-    text = json.dumps(done.as_json(), ensure_ascii=False, indent=1)
-    (place / SUMMARY).write_text(text + "\n", encoding="utf-8")
-    return done
+    return found
 
 
 def _stage(

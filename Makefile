@@ -25,6 +25,7 @@ profile: $(READY)
 	$(BIN)/pcompiler models --fetch
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[profile]'
 	$(BIN)/python -m pcompiler.bench --profile --quick
+	@echo "to see it in TensorBoard: $(BIN)/python -m pcompiler.bench.profiles"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

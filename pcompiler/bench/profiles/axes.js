@@ -4,12 +4,12 @@
   const { COLOURS, Chart, element, hint, legend, shown, ticks, tip, value } = window.drawing;
 
   class Axes extends Chart {
-    frame(options, names, high) {
+    frame(options, names, high, low = 0) {
       const { width, height } = this.canvas(options);
       const colours = options.colors ?? COLOURS;
       const box = { left: 100, top: options.title ? 30 : 12, right: width - 16, bottom: height - 62 };
-      const y = (v) => box.bottom - (v / (high || 1)) * (box.bottom - box.top);
-      ticks(0, high).forEach((t) => {
+      const y = (v) => box.bottom - ((v - low) / (high - low || 1)) * (box.bottom - box.top);
+      ticks(low, high).forEach((t) => {
         element(this.svg, "line", { x1: box.left, x2: box.right, y1: y(t), y2: y(t), stroke: "#ddd" });
         element(this.svg, "text", { x: box.left - 6, y: y(t) + 4, "text-anchor": "end", fill: "#555" }, shown(t));
       });
@@ -23,28 +23,35 @@
     }
   }
 
+  // Bars beside each other or stacked; of a combined chart, what is to be lines goes over them.
   class Bars extends Axes {
     paint(table, options) {
       const series = table.series(), stacked = options.isStacked;
-      const of = (row) => series.map((i) => Math.max(0, value(row[i]) || 0));
-      const high = Math.max(0, ...table.rows.map((row) => stacked ? of(row).reduce((a, b) => a + b, 0) : Math.max(...of(row))));
-      const { box, y, colours } = this.frame(options, series.map((i) => table.label(i)), high);
+      const isLine = (s) => options.series?.[s]?.type === "line", bars = series.filter((_, s) => !isLine(s));
+      const of = (row) => series.map((i) => value(row[i]) || 0), sum = (row) => of(row).reduce((a, b) => a + b, 0);
+      const ends = table.rows.flatMap((row) => (stacked ? [sum(row)] : of(row)));
+      const { box, y, colours } = this.frame(options, series.map((i) => table.label(i)), Math.max(0, ...ends), Math.min(0, ...ends));
       const slot = (box.right - box.left) / Math.max(1, table.rows.length), wide = Math.min(0.8 * slot, 160);
+      const middle = (r) => box.left + slot * (r + 0.5), hue = (s) => colours[s % colours.length];
+      const label = Math.max(2, Math.floor(slot / 6.5));
       table.rows.forEach((row, r) => {
-        const x = box.left + slot * r + (slot - wide) / 2;
         let base = 0;
         of(row).forEach((v, s) => {
-          const part = stacked ? wide : wide / series.length;
-          const bar = element(this.svg, "rect", { x: stacked ? x : x + part * s, width: part, y: y(base + v),
-            height: Math.max(0, y(base) - y(base + v)), fill: colours[s % colours.length] });
+          if (isLine(s)) return;
+          const part = stacked ? wide : wide / bars.length, left = middle(r) - wide / 2 + (stacked ? 0 : part * bars.indexOf(series[s]));
+          const bar = element(this.svg, "rect", { x: left, width: part, y: Math.min(y(base), y(base + v)),
+            height: Math.abs(y(base) - y(base + v)), fill: hue(s) });
           hint(bar, table.tooltip(row, series[s]));
           bar.addEventListener("click", () => { this.selected = [{ row: r, column: series[s] }]; this.fire("select", {}); });
           if (stacked) base += v;
         });
+        const name = shown(row[0]), text = name.length > label ? `${name.slice(0, label - 1)}…` : name;
         if (slot > 30 || r % Math.ceil(40 / slot) === 0) {
-          element(this.svg, "text", { x: x + wide / 2, y: box.bottom + 16, "text-anchor": "middle" }, shown(row[0]));
+          hint(element(this.svg, "text", { x: middle(r), y: box.bottom + 16, "text-anchor": "middle" }, text), name);
         }
       });
+      series.forEach((i, s) => isLine(s) && element(this.svg, "polyline", { fill: "none", stroke: hue(s), "stroke-width": 2,
+        points: table.rows.map((row, r) => `${middle(r)},${y(value(row[i]) || 0)}`).join(" ") }));
     }
   }
 

@@ -99,7 +99,7 @@ class Profile:
             f"{sums.ranges_table(self.ranges, wall)}\n\n"
             f"{sums.operators_table(self.operators, wall)}\n\n"
             f"{self.folder}: a trace of each stage; see profiles/README.md.\n"
-            f"python -m pcompiler.bench.profiles --logdir {self.folder.parent}"
+            f"To see them: python -m pcompiler.bench.profiles --logdir {self.folder.parent}"
         )
 
 

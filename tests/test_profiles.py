@@ -222,6 +222,7 @@ def test_showing_a_folder_without_profiles_says_how_to_make_one(
 
 
 @pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.usefixtures("smollm2")
 def test_the_bench_profiles_the_embedded_model(
     tmp_path: Path,

@@ -20,6 +20,7 @@ from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
 from pcompiler.passages import Coverage, passages
 from pcompiler.queries import to_lines
+from pcompiler.ranges import named
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
@@ -185,7 +186,7 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     with clock.lap("compile_s"):
         for stage in STAGES[1:]:
             known.spent.pop(stage, None)  # another target's
-        with known.timed("build"):
+        with known.timed("build"), named(f"build {target.name}"):
             built = target.build(known)
         with known.timed("codec"):
             raw = tensors.to_planes(built.tensors)
@@ -194,7 +195,8 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
             body = zstd.compress(raw, level, threads, long_distance=far)
     with clock.lap("measure_s"), known.timed("measure"):
         stored = tensors.from_planes(zstd.decompress(body, len(raw)))
-        student = target.attach(work.model, stored)
+        with named(f"attach {target.name}"):
+            student = target.attach(work.model, stored)
         apart = work.uncovered if target.fits(settings) else ()
         measured = fidelity.measure(work.model, student, work.reference, apart)
     gates.check(measured, len(body))
@@ -224,7 +226,9 @@ def attach(model: LanguageModel, artifact: Artifact) -> Prefix:
         DamageError: its bytes are not what was written.
     """
     check_model(model, artifact.header)
-    return _target(artifact.header.target, model).attach(model, artifact.tensors())
+    name = artifact.header.target
+    with named(f"attach {name}"):
+        return _target(name, model).attach(model, artifact.tensors())
 
 
 def check_model(model: LanguageModel, header: Header) -> None:

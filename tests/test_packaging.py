@@ -19,6 +19,7 @@ LAYERS = (
         "config",
         "families",
         "registry",
+        "ranges",
         "table",
         "clock",
         "threads",
@@ -159,6 +160,8 @@ def test_the_wheel_imports_elsewhere_and_leaks_no_other_name(
         "pcompiler",
         "bin",
     }
+    stand_ins = installed_wheel / "pcompiler" / "bench" / "profiles"
+    assert {p.name for p in stand_ins.iterdir()} >= {"charts.js", "axes.js", "trace.html"}
     code = (
         "import pcompiler, pcompiler.compiler, pcompiler.cli, pcompiler.bench.__main__\n"
         "from pcompiler import targets; [targets.get(t) for t in targets.TARGETS]\n"

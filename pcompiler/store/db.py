@@ -12,6 +12,7 @@ from pcompiler.closing import Closing
 from pcompiler.codec.dictionary import Dictionary
 from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError, NotFoundError, PcompilerError, StoreUnavailable
+from pcompiler.ranges import ranged
 from pcompiler.store import space
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.drafts import Drafts
@@ -66,11 +67,11 @@ class Store(Closing):
         """Of a store that is followed: see what its writer has written since."""
         self.records.catch_up()
 
+    @ranged("store put")
     def put(self, artifact: Artifact, source: str, probes: str, fitting: str = "") -> None:
         """Store an artifact with the prompt and probes that it came from, all or nothing.
 
-        Where the settings have a limit (``max_bytes``), the artifacts that were not used for
-        longest make room first.
+        With a limit (``max_bytes``) the artifacts not used for longest make room first.
 
         Args:
             artifact: what to store.
@@ -79,8 +80,7 @@ class Store(Closing):
             fitting: the probes that it was fitted on, if it was.
 
         Raises:
-            StoreUnavailable: the disk is full or not writable, or the limit leaves no room; the
-                store is as it was.
+            StoreUnavailable: no room on the disk or within the limit; the store is as it was.
         """
         header = artifact.header
         assert content_hash(source) == header.prompt_hash, "the prompt that was compiled"
@@ -117,10 +117,9 @@ class Store(Closing):
             self.records.write(self.names.pointed(ids))
 
     def adopt(self, header: Header, name: str, fresh: bool) -> Header:
-        """Point a name at an artifact; if it is fresh, what the name pointed at is its parent.
+        """Point a name at an artifact; if fresh, its parent is what the name pointed at.
 
-        Returns:
-            the header with its parent.
+        Returns the header with its parent.
         """
         with self._changing:
             before = self.names.find(full_name(name))
@@ -179,6 +178,7 @@ class Store(Closing):
             raise NotFoundError(f"{what} {name!r} in {self.path}; see 'pcompiler store list'.")
         return self._parse(found[0][1], found[0][0].decode())
 
+    @ranged("store get")
     def get(self, name: str) -> Artifact:
         """The artifact with this name or id; see ``header``. Counts as a use of it."""
         header = self.header(name)

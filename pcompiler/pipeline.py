@@ -206,8 +206,7 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
     try:
         with known.timed("first_token"):
-            timing = _timing(work, target, store, header, clock)
-        header = replace(header, timing=timing)
+            header = replace(header, timing=_timing(work, target, store, header, clock))
     except BaseException:  # interrupted, or cancelled: then nothing is stored
         store.delete(header.id)
         raise
@@ -220,12 +219,11 @@ def _timing(
 ) -> dict[str, float]:
     """Seconds by stage, and to the first token with the artifact in the store and without."""
     known, fits = work.compilation, target.fits(work.config.targets)
-    prefill_s = known.spent["prefill"]
     return {
         **clock.laps,
         **({f"{s}_s": known.spent[s] for s in STAGES if s in known.spent} if fits else {}),
         "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
-        "full_ttft_s": latency.of_full_prompt(work.model, work.reference, prefill_s),
+        "full_ttft_s": latency.of_full_prompt(work.model, work.reference, known.spent["prefill"]),
     }
 
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench profile clean
 
 demo: $(READY)
 	$(BIN)/pcompiler models --fetch
@@ -20,6 +20,12 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pcompiler.bench
+
+profile: $(READY)
+	$(BIN)/pcompiler models --fetch
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[profile]'
+	$(BIN)/python -m pcompiler.bench --profile --quick
+	@echo "to see it in TensorBoard: $(BIN)/python -m pcompiler.bench.profiles"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.profiler import ProfilerActivity, supported_activities
 
 from pcompiler.errors import DeviceError
 
@@ -37,6 +38,14 @@ class Device:
         elif self.handle.type == "mps":
             torch.mps.synchronize()
 
+    def allocated_bytes(self) -> int | None:
+        """Bytes of tensors in use on the device; None on the host, which keeps no books."""
+        if self.handle.type == "cuda":
+            return torch.cuda.memory_allocated(self.handle)
+        if self.handle.type == "mps":
+            return torch.mps.current_allocated_memory()
+        return None
+
     def reset_peak(self) -> None:
         """Forget the most memory that was in use so far."""
         if self.handle.type == "cuda":
@@ -49,6 +58,15 @@ class Device:
         if self.handle.type == "mps":
             return torch.mps.current_allocated_memory()
         return None
+
+    def activities(self) -> list[ProfilerActivity]:
+        """What torch's profiler can see here: operators, and kernels where the device has them.
+
+        torch has no activity for MPS: its traces show operators as the CPU sends them off.
+        """
+        wanted = ("CPU", self.handle.type.upper())
+        found = (a for a in supported_activities() if a.name in wanted)  # type: ignore[no-untyped-call]
+        return sorted(found, key=lambda activity: activity.name)
 
     def use_threads(self, count: int | None) -> int:
         """Pin the number of CPU threads; returns what is in force."""

@@ -14,6 +14,7 @@ import torch
 from pcompiler import progress
 from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
+from pcompiler.ranges import ranged
 from pcompiler.runtime.decode import Answer, answer_all, score
 from pcompiler.runtime.prefix import Prefix, nothing
 from pcompiler.targets.base import Compilation
@@ -66,6 +67,7 @@ class Reference:
         return sum(len(answer.tokens) for answer in self.answers)
 
 
+@ranged("fidelity: teacher")
 def reference(compilation: Compilation, probes: Sequence[Probe]) -> Reference:
     """Let the teacher answer, and the model without the prompt be compared with it.
 
@@ -86,6 +88,7 @@ def reference(compilation: Compilation, probes: Sequence[Probe]) -> Reference:
     return replace(known, no_prompt=compare(model, nothing(model), known, "no prompt"))
 
 
+@ranged("fidelity: compare")
 def compare(model: LanguageModel, student: Prefix, teacher: Reference, label: str) -> Distance:
     """The distance of a student, which answers after ``student`` instead of the full prompt."""
     queries = teacher.queries if student.length else teacher.bare

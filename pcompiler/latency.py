@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from pcompiler.fidelity import Reference
 from pcompiler.model import LanguageModel
+from pcompiler.ranges import ranged
 from pcompiler.runtime.decode import first_token
 from pcompiler.store.db import Store
 from pcompiler.targets.base import Target
@@ -35,6 +36,7 @@ def _middle(queries: Sequence[list[int]]) -> list[int]:
     return sorted(queries, key=len)[len(queries) // 2]
 
 
+@ranged("time to first token")
 def _median_s(action: Callable[[], object]) -> float:
     seconds = []
     for _ in range(ROUNDS):

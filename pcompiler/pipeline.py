@@ -20,6 +20,7 @@ from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
 from pcompiler.passages import Coverage, passages
 from pcompiler.queries import to_lines
+from pcompiler.ranges import named
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
@@ -52,7 +53,10 @@ class Work:
     def compilation(self) -> Compilation:
         """The parsed prompt with its model."""
         given = self.queries or (), self.fit_queries
-        return Compilation(parse(self.source), self.model, self.config, *given)
+        clock = Clock()
+        made = Compilation(parse(self.source), self.model, self.config, *given)
+        made.spend("parse", clock.elapsed())
+        return made
 
     @cached_property
     def reference(self) -> fidelity.Reference:
@@ -182,23 +186,27 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
     with clock.lap("compile_s"):
         for stage in STAGES[1:]:
             known.spent.pop(stage, None)  # another target's
-        built = target.build(known)
-        raw = tensors.to_planes(built.tensors)
-        how = work.config.store
-        level, threads, far = how.zstd_level, how.zstd_threads, how.zstd_long_distance
-        body = zstd.compress(raw, level, threads, long_distance=far)
-    with clock.lap("measure_s"):
+        with known.timed("build"), named(f"build {target.name}"):
+            built = target.build(known)
+        with known.timed("codec"):
+            raw = tensors.to_planes(built.tensors)
+            how = work.config.store
+            level, threads, far = how.zstd_level, how.zstd_threads, how.zstd_long_distance
+            body = zstd.compress(raw, level, threads, long_distance=far)
+    with clock.lap("measure_s"), known.timed("measure"):
         stored = tensors.from_planes(zstd.decompress(body, len(raw)))
-        student = target.attach(work.model, stored)
+        with named(f"attach {target.name}"):
+            student = target.attach(work.model, stored)
         apart = work.uncovered if target.fits(settings) else ()
         measured = fidelity.measure(work.model, student, work.reference, apart)
     gates.check(measured, len(body))
-    with clock.lap("compile_s"):
+    with clock.lap("compile_s"), known.timed("store"):
         header = _header(work, target, built, measured, body, len(raw))
         fitting = to_lines(known.fitting) if target.fits(settings) else ""
         store.put(Artifact(header, body), work.source, to_lines(known.probes), fitting)
     try:
-        header = replace(header, timing=_timing(work, target, store, header, clock))
+        with known.timed("first_token"):
+            header = replace(header, timing=_timing(work, target, store, header, clock))
     except BaseException:  # interrupted, or cancelled: then nothing is stored
         store.delete(header.id)
         raise
@@ -211,12 +219,11 @@ def _timing(
 ) -> dict[str, float]:
     """Seconds by stage, and to the first token with the artifact in the store and without."""
     known, fits = work.compilation, target.fits(work.config.targets)
-    prefill_s = known.spent["prefill"]
     return {
         **clock.laps,
         **({f"{s}_s": known.spent[s] for s in STAGES if s in known.spent} if fits else {}),
         "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
-        "full_ttft_s": latency.of_full_prompt(work.model, work.reference, prefill_s),
+        "full_ttft_s": latency.of_full_prompt(work.model, work.reference, known.spent["prefill"]),
     }
 
 
@@ -228,7 +235,9 @@ def attach(model: LanguageModel, artifact: Artifact) -> Prefix:
         DamageError: its bytes are not what was written.
     """
     check_model(model, artifact.header)
-    return _target(artifact.header.target, model).attach(model, artifact.tensors())
+    name = artifact.header.target
+    with named(f"attach {name}"):
+        return _target(name, model).attach(model, artifact.tensors())
 
 
 def check_model(model: LanguageModel, header: Header) -> None:

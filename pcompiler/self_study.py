@@ -9,6 +9,7 @@ from pcompiler.errors import InputError
 from pcompiler.ir import Probe, Prompt
 from pcompiler.model import LanguageModel
 from pcompiler.passages import passages, questions
+from pcompiler.ranges import ranged
 from pcompiler.runtime.decode import answer_all, sampler
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.template import Template
@@ -57,6 +58,7 @@ def fitting(
     return [Probe(query) for query in dict.fromkeys([*asked, *written]) if query not in taken]
 
 
+@ranged("self-study")
 def write(
     model: LanguageModel,
     template: Template,

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import serving
 import torch
 from serving import Server
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from pcompiler.compiler import Compiler
 from pcompiler.config import CompileConfig, Config, ProbeConfig, StoreConfig
 from pcompiler.device import pick
+from pcompiler.embed.static import Static
 from pcompiler.model import LanguageModel
 from pcompiler.store.db import Store
 
@@ -95,6 +97,13 @@ def tiny(family: str = "llama", seed: int = 0, **changes: Any) -> LanguageModel:
     return LanguageModel.from_objects(
         AutoModelForCausalLM.from_config(config), byte_tokenizer(), pick("cpu"), f"tiny-{family}"
     )
+
+
+def endless() -> LanguageModel:
+    """A random Llama that never says its stop token: answers are as long as they may be."""
+    made = tiny()
+    made.hf.lm_head.weight[list(made.stop_ids)] = 0.0
+    return LanguageModel.from_objects(made.hf, made.tokenizer, made.device, made.name)
 
 
 @pytest.fixture(scope="session")
@@ -220,3 +229,15 @@ def smollm2() -> LanguageModel:
     """The real embedded model, for tests marked ``model``."""
     torch.set_num_threads(os.cpu_count() or 1)
     return LanguageModel.load("smollm2", "cpu")
+
+
+@pytest.fixture(scope="session")
+def table() -> Static:
+    """A random static table over BERT-like word pieces."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,:!?-"
+    vocabulary = ["[UNK]", *letters, *(f"##{letter}" for letter in letters)]
+    words = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
+    words.normalizer = normalizers.BertNormalizer()
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rows = np.random.default_rng(0).normal(size=(len(vocabulary), 16)).astype(np.float32)
+    return Static.from_objects(rows, words)

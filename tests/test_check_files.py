@@ -18,6 +18,7 @@ from pcompiler.errors import DamageError
 from pcompiler.store.backup import backup
 from pcompiler.store.check import check
 from pcompiler.store.db import Store
+from pcompiler.store.drafts import Draft
 from pcompiler.store.records import SEALED
 
 __all__ = ["copy", "good"]  # fixtures
@@ -117,6 +118,8 @@ def test_damage_in_the_files_of_any_kind_of_record_is_mended(copy: Path) -> None
     with Store(copy, settings=SMALL) as store:
         for number in range(200):
             store.records.put("embeddings", b"%d" % number, bytes(100))
+            draft = Draft(f"{number:024x}", artifact(0).header.prompt_hash, None)
+            store.records.put("drafts", draft.id.encode(), draft.encode())
         store.add_dictionary(dictionary.train(records(50), 4096))
         store.records.engine.compact()
     tables = [path.name for path in sorted(copy.glob("*.sst"))]

@@ -20,6 +20,7 @@ LAYERS = (
         "serving",
         "families",
         "registry",
+        "ranges",
         "table",
         "clock",
         "threads",
@@ -38,7 +39,7 @@ LAYERS = (
     ("self_study",),
     ("dynamics",),
     ("store",),
-    ("nearest",),
+    ("nearest", "draft"),
     ("targets",),
     ("fidelity",),
     ("latency", "outcome"),
@@ -47,6 +48,7 @@ LAYERS = (
     ("export",),
     ("session",),
     ("compiler",),
+    ("scale",),
     ("serve",),
     ("bench",),
     ("commands",),
@@ -160,6 +162,8 @@ def test_the_wheel_imports_elsewhere_and_leaks_no_other_name(
         "pcompiler",
         "bin",
     }
+    stand_ins = installed_wheel / "pcompiler" / "bench" / "profiles"
+    assert {p.name for p in stand_ins.iterdir()} >= {"charts.js", "axes.js", "trace.html"}
     code = (
         "import pcompiler, pcompiler.compiler, pcompiler.cli, pcompiler.bench.__main__\n"
         "from pcompiler import targets; [targets.get(t) for t in targets.TARGETS]\n"

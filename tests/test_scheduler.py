@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import endless, tiny
 
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config, ProbeConfig, StoreConfig
@@ -34,6 +34,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "text": {"target": "text"},
 }
 WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    return endless()
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +150,13 @@ def test_the_end_says_what_was_read_saved_and_said(compiled: Compiler, make: Mak
     assert again.saved_tokens == compiled.store.header("text").context_tokens  # it was kept
 
 
+def test_the_models_stop_token_ends_an_answer(make: Make) -> None:
+    scheduler = make(model=tiny())
+    said, end = Asking(scheduler, chat("2?", max_tokens=1500)).result()
+    assert (end.reason, end.answer_tokens < 1500) == ("stop", True)
+    assert "<|im_end|>" not in said
+
+
 def test_a_stop_text_ends_an_answer(make: Make) -> None:
     scheduler = make()
     whole, _ = Asking(scheduler, chat(artifact="kv", max_tokens=30)).result()
@@ -219,7 +231,7 @@ def test_a_short_chat_does_not_wait_for_a_long_prompt_to_be_read(
     long.result()
 
 
-def test_a_cancelled_chat_frees_its_slot_before_the_next_step(make: Make, watched: Watched) -> None:
+def test_a_cancelled_chat_frees_its_slot_before_the_next_step(make: Make) -> None:
     scheduler = make(slots=1)
     first = Asking(scheduler, chat(artifact="kv", max_tokens=1500))
     assert isinstance(first.items.get(timeout=WAIT_S), Piece)

@@ -90,11 +90,30 @@ def test_an_error_after_some_items_comes_after_them(tmp_path: Path) -> None:
         raise NotFoundError("there is none")
 
     async def work(_: Door) -> None:
-        seen = []
+        items = wire.call(tmp_path / "s", "broken", None, away)
+        assert await anext(items) == 1
         with pytest.raises(NotFoundError, match="there is none"):
-            async for item in wire.call(tmp_path / "s", "broken", None, away):
-                seen.append(item)  # noqa: PERF401
-        assert seen == [1]
+            await anext(items)
+
+    served(tmp_path / "s", work, broken=broken)
+
+
+@pytest.mark.parametrize("error", [asyncio.TimeoutError("too late"), OSError("no space")])
+def test_an_error_of_the_system_is_not_taken_for_a_caller_that_left(
+    tmp_path: Path, error: Exception
+) -> None:
+    async def broken(_: Any) -> AsyncIterator[int]:
+        yield 1
+        raise error
+
+    async def work(_: Door) -> None:
+        kind, told = (
+            (asyncio.TimeoutError, "too late")
+            if isinstance(error, asyncio.TimeoutError)
+            else (PcompilerError, "log has it")
+        )
+        with pytest.raises(kind, match=told):
+            await collected(tmp_path / "s", "broken", None)
 
     served(tmp_path / "s", work, broken=broken)
 

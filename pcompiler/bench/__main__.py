@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pcompiler.bench.suites import SUITES
 from pcompiler.errors import InputError, PcompilerError
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 EXAMPLE = """examples:
   python -m pcompiler.bench compilation --device cpu --json out.json
   python -m pcompiler.bench storage_performance --quick --save before
-  python -m pcompiler.bench storage_performance --quick --compare before"""
+  python -m pcompiler.bench storage_performance --quick --compare before
+  python -m pcompiler.bench --profile --quick"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,6 +41,13 @@ def parser() -> argparse.ArgumentParser:
     more = "timed repetitions (default: 5, with --quick 3, and more where they disagree)"
     p.add_argument("--rounds", type=int, help=more)
     p.add_argument("--quick", action="store_true", help="fewer rounds, probes and contexts")
+    p.add_argument(
+        "--profile",
+        action="store_true",
+        help="run torch.profiler over a workload of its own (the example prompt compiled to kv, "
+        "hybrid and text; attach, generate) after the suites named; none is timed if none is "
+        "named. Traces and sums go to a new folder in profiles/; see profiles/README.md",
+    )
     p.add_argument("--data", metavar="FOLDER", type=Path, help="more texts: prompts_cc0.csv")
     p.add_argument("--json", metavar="FILE", help="write the run as JSON; - prints it last")
     p.add_argument("--save", metavar="NAME", help="keep the run as benches/results/runs/NAME.json")
@@ -67,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     _check_outputs(args)
+    if args.profile and not (args.suites or args.suite):
+        _write_json(args.json, {"profile": _profile(args)})
+        return 0
     from pcompiler.bench import archive, runs
     from pcompiler.bench.report import alerts, as_json, as_table, noise
 
@@ -82,16 +93,31 @@ def _run(args: argparse.Namespace) -> int:
     if kept:
         archive.write(done, kept)
     regressed = before is not None and _compare(before, done, measure, args.markdown)
-    if args.json:
-        text = json.dumps(as_json(done), ensure_ascii=False, allow_nan=False)
-        print(text) if args.json == "-" else Path(args.json).write_text(text + "\n")
+    _write_json(args.json, as_json(done) | ({"profile": _profile(args)} if args.profile else {}))
     return int(regressed)
+
+
+def _profile(args: argparse.Namespace) -> dict[str, Any]:
+    """Make a profile and print what it comes to."""
+    from pcompiler.bench.profiles import record
+
+    made = record.make(args.device, args.quick, args.threads)
+    print(made.as_table())
+    return made.as_json()
+
+
+def _write_json(to: str | None, found: dict[str, Any]) -> None:
+    if to:
+        text = json.dumps(found, ensure_ascii=False, allow_nan=False)
+        print(text) if to == "-" else Path(to).write_text(text + "\n", encoding="utf-8")
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
     for option, name in (("--json", args.json), ("--markdown", args.markdown)):
         if name and name != "-" and not Path(name).absolute().parent.is_dir():
             raise InputError(f"{option} {name}: its folder does not exist; make it first.")
+    if args.profile and (args.save or args.compare) and not (args.suites or args.suite):
+        raise InputError("--save and --compare are of suites; name one beside --profile.")
     if args.markdown and not args.compare:
         raise InputError("--markdown is of a comparison; add --compare NAME.")
 

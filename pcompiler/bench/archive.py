@@ -16,6 +16,7 @@ from pcompiler.bench.report import as_json
 from pcompiler.bench.runs import SCHEMA, Part, Run
 from pcompiler.errors import InputError, MismatchError, NotFoundError
 
+ASIDE = ("alerts", "profile")  # in the JSON beside the run: derived from it, or another matter
 FOLDER = ROOT / "benches" / "results" / "runs"
 
 
@@ -94,7 +95,7 @@ def from_json(data: Any) -> Run:  # noqa: ANN401 - whatever a file holds
     try:
         figures = tuple(_figure(fields) for fields in data["figures"])
         parts = tuple(_part(fields) for fields in data["parts"])
-        kept = {name: value for name, value in data.items() if name != "alerts"}  # derived
+        kept = {name: value for name, value in data.items() if name not in ASIDE}
         return Run(**{**kept, "figures": figures, "parts": parts})
     except (KeyError, TypeError, AttributeError) as e:
         raise InputError(f"it is not a whole run: {e}.") from e

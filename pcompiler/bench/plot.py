@@ -1,4 +1,4 @@
-"""The residuals of a convergence study as a picture; matplotlib is an extra."""
+"""What benchmarks found as pictures; matplotlib is an extra."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pcompiler.errors import ConfigError
 
 if TYPE_CHECKING:
     from pcompiler.bench.convergence import Run
+    from pcompiler.bench.simulation import Sample
 
 
 def check_plot() -> None:
@@ -25,6 +26,24 @@ def check_plot() -> None:
             "a plot needs matplotlib, which is not installed; "
             "install it with: pip install 'pcompiler[bench]'"
         ) from e
+
+
+def memory(samples: Sequence[Sample], path: Path) -> None:
+    """Write resident memory against time.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    check_plot()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    panel = figure.subplots()
+    panel.plot([s.seconds for s in samples], [s.rss / 1e6 for s in samples])
+    panel.set(xlabel="seconds", ylabel="resident memory, MB", ylim=(0, None))
+    panel.set_title(f"{samples[-1].prompts:,} prompts")
+    panel.grid(alpha=0.3)
+    figure.savefig(path)
 
 
 def residuals(runs: Sequence[Run], path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from pcompiler.errors import DamageError
+from pcompiler.ranges import ranged
 
 GROUP = 32  # numbers that share a scale in 8 bit
 _HALF_LIMIT = 60_000.0  # float16 ends at 65,504
@@ -37,11 +38,13 @@ def from_bytes(data: bytes) -> dict[str, torch.Tensor]:
         raise DamageError(f"the tensors cannot be read: {e}.") from None
 
 
+@ranged("codec to planes")
 def to_planes(tensors: dict[str, torch.Tensor]) -> bytes:
     """Named tensors as safetensors bytes, each one's bytes in planes; as long as ``to_bytes``."""
     return to_bytes({name: _split(tensor) for name, tensor in tensors.items()})
 
 
+@ranged("codec from planes")
 def from_planes(data: bytes) -> dict[str, torch.Tensor]:
     """Undo ``to_planes``, bit for bit. Raises DamageError: see ``from_bytes``."""
     found = from_bytes(data)

@@ -14,6 +14,7 @@ import zstandard
 from pcompiler.codec.measured import measured
 from pcompiler.config import MAX_ZSTD_THREADS, ZSTD_LEVELS
 from pcompiler.errors import ConfigError, DamageError, MismatchError
+from pcompiler.ranges import ranged
 
 if TYPE_CHECKING:
     from pcompiler.codec.dictionary import Dictionary
@@ -236,6 +237,7 @@ def _empty(decompressor: zstandard.ZstdDecompressor, frame: bytes) -> bytes:
     return b""
 
 
+@ranged("codec compress")
 def compress(
     data: bytes, level: int = 3, threads: int = 1, *, long_distance: bool = False
 ) -> bytes:
@@ -244,6 +246,7 @@ def compress(
     return measured("compress", "tensors", codec.compress, data)
 
 
+@ranged("codec decompress")
 def decompress(frame: bytes, size: int) -> bytes:
     """Undo ``compress``. Nothing is allocated before the claimed sizes have been checked.
 

@@ -21,6 +21,7 @@ from pcompiler.dynamics.blocks import Attended, Block, embed, rotary
 from pcompiler.dynamics.importance import Importance
 from pcompiler.dynamics.stream import Stream
 from pcompiler.model import LanguageModel
+from pcompiler.ranges import of_layer
 from pcompiler.runtime.packed import packs
 from pcompiler.runtime.prefix import Prefix
 
@@ -242,7 +243,8 @@ class Teacher(Walker):
         layers = range(depth or self.model.card.layers)
         with torch.no_grad(), progress.bar(len(layers), "teacher", "layer") as shown:
             for layer in layers:
-                self.advance(Block(self.model, layer), layer)
+                with of_layer("teacher", layer, self.model.card.layers):
+                    self.advance(Block(self.model, layer), layer)
                 self._recorded.append((self.h, self.output, self.importance))
                 shown.update()
         return torch.stack([importance for _, _, importance in self._recorded])

@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from pcompiler import progress
 from pcompiler.dynamics.capture import Row
 from pcompiler.model import LanguageModel
+from pcompiler.ranges import ranged
 from pcompiler.runtime.decode import score
 from pcompiler.runtime.packed import PackedRow, packs
 from pcompiler.runtime.patch import Delta, Patch
@@ -43,6 +44,7 @@ class Answers:
     log_p: torch.Tensor
 
 
+@ranged("refine")
 def refine(
     model: LanguageModel,
     teacher: Prefix,

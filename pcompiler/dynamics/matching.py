@@ -22,6 +22,7 @@ from torch.nn.functional import pad, threshold
 
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import LEAST_WEIGHT, Before, Pack, Teacher, Walker
+from pcompiler.ranges import ranged
 from pcompiler.runtime.prefix import GONE
 
 SAMPLE_TOKENS = 1024  # for the masses; importance and values need every probe
@@ -76,6 +77,7 @@ def match(walker: Walker, block: Block, teacher: Teacher, context: Before, kept:
     return replace(kept, values=_values(walker, block, teacher, kept))
 
 
+@ranged("match masses")
 def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torch.Tensor:
     """(H_kv, m) β by non-negative least squares on a sample of the probes."""
     heads, m, _ = kept.keys.shape
@@ -97,6 +99,7 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
     return nonnegative(gram, rhs + ridge).clamp_min(LEAST_MASS).log()
 
 
+@ranged("solver nonnegative")
 def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 60) -> torch.Tensor:
     """argmin_{w ≥ 0} wᵀGw − 2wᵀr for (b, m, m) G and (b, m) r: FISTA (Beck & Teboulle 2009).
 
@@ -115,6 +118,7 @@ def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 60) -> torch
     return w[..., 0]
 
 
+@ranged("match values")
 def _values(walker: Walker, block: Block, teacher: Teacher, kept: Before) -> torch.Tensor:
     """(H_kv, m, d_head) values by ridge regression towards those that the keys had."""
     heads, m, width = kept.values.shape

@@ -15,6 +15,7 @@ import torch
 from pcompiler import meter
 from pcompiler.dynamics.lowrank import project
 from pcompiler.dynamics.moments import Moments
+from pcompiler.ranges import ranged
 from pcompiler.runtime.patch import Delta
 
 REST = 2  # layers after a search in vain: a λ beside the last costs a second solution
@@ -87,6 +88,7 @@ class Ridge:
         return self.ridges[self._at] * gram.diagonal().mean()
 
 
+@ranged("solver Cholesky")
 def _solve(gram: torch.Tensor, rhs: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
     damped = gram.clone()
     damped.diagonal().add_(penalty)

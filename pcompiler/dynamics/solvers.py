@@ -14,12 +14,14 @@ from typing import TypeAlias
 import torch
 
 from pcompiler.dynamics.system import TOLERANCE, Solution, System, reported
+from pcompiler.ranges import ranged
 
 Solver: TypeAlias = Callable[[torch.Tensor, torch.Tensor, float], Solution]
 GROWTH = 1e3  # a residual this many times its start will not come back
 
 
 @reported
+@ranged("solver direct")
 def direct(gram: torch.Tensor, rhs: torch.Tensor, ridge: float) -> Solution:
     """Cholesky: k³/3 + 2k²d operations; in float64 if fp32 fails or misses 1e-4.
 
@@ -46,6 +48,7 @@ def direct(gram: torch.Tensor, rhs: torch.Tensor, ridge: float) -> Solution:
 
 
 @reported
+@ranged("solver conjugate gradients")
 def conjugate_gradients(
     gram: torch.Tensor,
     rhs: torch.Tensor,
@@ -85,6 +88,7 @@ def conjugate_gradients(
 
 
 @reported
+@ranged("solver gradient descent")
 def gradient_descent(
     gram: torch.Tensor,
     rhs: torch.Tensor,

@@ -16,6 +16,7 @@ from pcompiler.dynamics.capture import Before, Teacher, Walker
 from pcompiler.dynamics.matching import keep, match
 from pcompiler.dynamics.moments import Moments
 from pcompiler.model import LanguageModel
+from pcompiler.ranges import of_layer, ranged
 from pcompiler.runtime.packed import packs
 from pcompiler.runtime.patch import Delta, Patch
 from pcompiler.runtime.prefix import GONE, Prefix, nothing
@@ -86,6 +87,7 @@ class Student:
         self.layers.append(kept)
         return kept
 
+    @ranged("solve patch")
     def _patch(self, block: Block, layer: int, teacher: Teacher) -> Delta | None:
         """Sums over all packs, between attention and MLP, then the solution."""
         if self.solve is None:
@@ -150,9 +152,11 @@ def walk(
     with torch.no_grad(), progress.bar(model.card.layers, label, "layer") as shown:
         for layer in range(model.card.layers):
             block = Block(model, layer)
-            teacher.advance(block, layer)
+            with of_layer("teacher", layer, model.card.layers):
+                teacher.advance(block, layer)
             for student in students:
                 start = time.perf_counter()
-                student.advance(block, layer, teacher)
+                with of_layer("student", layer, model.card.layers):
+                    student.advance(block, layer, teacher)
                 student.seconds += time.perf_counter() - start
             shown.update()

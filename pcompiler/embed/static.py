@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from pcompiler.embed.base import Vectors, check_texts, check_vectors, reported, unit
+from pcompiler.embed.words import Words
 from pcompiler.errors import ModelError
 from pcompiler.wheel import cache_folder
 
@@ -113,9 +115,11 @@ class Static:
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         # Half a surrogate pair is a legal str that the tokenizer cannot take.
-        clean = [text.encode("utf-8", "replace").decode() for text in texts]
-        found = self.tokenizer.encode_batch_fast(clean, add_special_tokens=False)
-        return [encoding.ids for encoding in found]
+        return self._words.ids([text.encode("utf-8", "replace").decode() for text in texts])
+
+    @cached_property
+    def _words(self) -> Words:
+        return Words(self.tokenizer)
 
     def _means(self, texts: Sequence[str]) -> Vectors:
         """(n, width) sums over each text's tokens; their direction is that of the means."""

@@ -11,6 +11,7 @@ from pcompiler.errors import InputError
 from pcompiler.frontend import chat, fences
 from pcompiler.frontend.segment import blocks
 from pcompiler.ir import Kind, Policy, Prompt, Segment
+from pcompiler.ranges import ranged
 
 MAX_BYTES = 64 * 2**20
 BOM = "\ufeff"
@@ -53,6 +54,7 @@ def _read_file(path: Path) -> bytes:
         raise InputError(f"cannot read {path}: {e.strerror}.") from None
 
 
+@ranged("parse")
 def parse(source: str) -> Prompt:
     """Split a source into segments that tile it exactly.
 

@@ -12,6 +12,7 @@ from pcompiler.passes.protect import Span
 from pcompiler.passes.seams import SENTENCE_END
 from pcompiler.passes.sections import heading_level
 from pcompiler.passes.similar import near_duplicates, semantic_duplicates
+from pcompiler.ranges import ranged
 
 if TYPE_CHECKING:
     from pcompiler.embed.encoder import Encoder
@@ -21,6 +22,7 @@ _MUST_AGREE = ("placeholders", "code", "urls", "numbers", "negations", "identifi
 _PROSE = (Kind.INSTRUCTION, Kind.DOCUMENT, Kind.LIST)
 
 
+@ranged("pass deduplicate")
 def run(prompt: Prompt, repeats: Sequence[Sequence[Span]] | None = None) -> Prompt:
     """The same prompt without its repetitions, exact ones by default.
 
@@ -37,6 +39,7 @@ def run(prompt: Prompt, repeats: Sequence[Sequence[Span]] | None = None) -> Prom
 
 
 @meter.timed("pass_seconds", step="deduplicate")
+@ranged("pass deduplicate: find")
 def exact(prompt: Prompt) -> list[list[Span]]:
     """Segments that are equal to an earlier one of the same role.
 
@@ -58,6 +61,7 @@ def _equal(prompt: Prompt) -> list[list[Span]]:
 
 
 @meter.timed("pass_seconds", step="deduplicate")
+@ranged("pass deduplicate: find")
 def near(prompt: Prompt, encoder: Encoder | None = None) -> list[list[Span]]:
     """Equal segments, and sentences and items that nearly repeat an earlier one.
 

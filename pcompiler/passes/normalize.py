@@ -10,6 +10,7 @@ import re
 
 from pcompiler import meter
 from pcompiler.ir import Kind, Policy, Prompt, Segment
+from pcompiler.ranges import ranged
 
 _PROSE = (Kind.INSTRUCTION, Kind.DOCUMENT, Kind.EXAMPLE, Kind.LIST)
 # What is looked for, what stands in its place, and signs one of which is in each match: looking
@@ -23,6 +24,7 @@ _MEANINGLESS = (
 
 
 @meter.timed("pass_seconds", step="normalize")
+@ranged("pass normalize")
 def run(prompt: Prompt) -> Prompt:
     """The same prompt without meaningless whitespace."""
     return prompt.with_texts(_normalized(segment) for segment in prompt.segments)

@@ -19,6 +19,7 @@ from pcompiler.ir import Policy, Prompt
 from pcompiler.passes import frames
 from pcompiler.passes.protect import Span
 from pcompiler.passes.seams import SPACELESS, Seams, placed
+from pcompiler.ranges import ranged
 
 REPEATED, DROP_FIRST, ORDINARY = range(3)
 _WIDE = regex.compile(rf"[{SPACELESS}]")
@@ -92,6 +93,7 @@ class Pieces:
         return ["".join(parts) for parts in runs]
 
 
+@ranged("pass cut")
 def cut(
     prompt: Prompt,
     protected: np.ndarray,

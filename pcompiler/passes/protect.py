@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pcompiler import meter
 from pcompiler.errors import ConfigError
 from pcompiler.ir import Kind, Policy, Prompt, Segment
+from pcompiler.ranges import ranged
 
 Span = tuple[int, int]  # start and end in a segment's text, in characters
 
@@ -102,6 +103,7 @@ class Protected:
 
 
 @meter.timed("pass_seconds", step="protect")
+@ranged("pass protect")
 def find(prompt: Prompt, classes: Sequence[str], force: Sequence[str] = ()) -> Protected:
     """Look for spans of some classes, and for words that the user forces to stay.
 

@@ -9,6 +9,7 @@ import numpy as np
 from pcompiler.errors import BudgetError
 from pcompiler.ir import Prompt
 from pcompiler.passes.pieces import Pieces
+from pcompiler.ranges import ranged
 
 Count = Callable[[Sequence[str]], int]  # the segments' texts → tokens of the whole
 
@@ -46,6 +47,7 @@ class Pruner:
         self._counted.clear()
         return self._least()
 
+    @ranged("pass prune")
     def run(self, budget: int) -> np.ndarray:
         """(n,) the pieces that are kept: what fits the budget, in tokens.
 

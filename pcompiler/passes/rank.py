@@ -14,8 +14,10 @@ import numpy as np
 
 from pcompiler.passages import STOP_WORDS
 from pcompiler.passes.pieces import Pieces
+from pcompiler.ranges import ranged
 
 
+@ranged("pass rank")
 def order(pieces: Pieces, scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """(n,) rank of each piece: the lowest go first, ∞ never goes.
 

@@ -9,6 +9,7 @@ import torch
 
 from pcompiler import progress
 from pcompiler.model import LanguageModel
+from pcompiler.ranges import named
 from pcompiler.runtime.packed import PackedRow, packs
 from pcompiler.runtime.prefix import Prefix
 
@@ -70,7 +71,8 @@ def steps(
     room = sum(map(len, queries)) + len(queries) * max_tokens
     packed = PackedRow(model, prefix, len(queries), room)
     rows = list(range(len(queries)))
-    logits = packed.extend(queries, rows, [1] * len(rows))
+    with named("read queries"):
+        logits = packed.extend(queries, rows, [1] * len(rows))
     for count in range(1, max_tokens + 1):
         tokens = pick(logits).tolist()
         yield Step(rows, tokens, logits)
@@ -78,7 +80,8 @@ def steps(
         if not going or count == max_tokens:
             return
         rows = [r for r, _ in going]
-        logits = packed.extend([[t] for _, t in going], rows, [1] * len(rows))
+        with named("decoding step"):
+            logits = packed.extend([[t] for _, t in going], rows, [1] * len(rows))
 
 
 @dataclass
@@ -149,5 +152,6 @@ def score(
         counts = [len(answers[i]) for i in pack]
         room = sum(map(len, texts))
         row = PackedRow(model, prefix, len(pack), room)
-        logits = row.extend(texts, list(range(len(pack))), counts)
+        with named("score"):
+            logits = row.extend(texts, list(range(len(pack))), counts)
         yield from torch.split(logits.log_softmax(-1), counts)

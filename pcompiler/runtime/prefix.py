@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicLayer
 
 from pcompiler import progress
 from pcompiler.model import LanguageModel
+from pcompiler.ranges import ranged
 from pcompiler.runtime.patch import Patch
 
 GONE = -30_000.0  # β of a key that is not there; a float16, and e to its power is 0
@@ -52,6 +53,7 @@ class Prefix:
         found: list[int] = (self.bias > GONE).sum(-1).amax(-1).tolist()
         return found
 
+    @ranged("fill cache")
     def cache(self, model: LanguageModel, room: int = ROOM) -> DynamicCache:
         """A transformers cache that starts with this prefix, in the model's dtype.
 
@@ -79,6 +81,7 @@ def nothing(model: LanguageModel) -> Prefix:
     return Prefix(empty, empty, 0)
 
 
+@ranged("prefill")
 def prefill(model: LanguageModel, ids: list[int]) -> Prefix:
     """Run the model over a context once. O(n) projections and O(n²) attention; no logits.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pcompiler.serve.wire import Handler
 
 NAMES = ("generator", "compiler")
+LAST_WORDS_S = 1.0  # after the time to drain: for calls to be told how their work ended
 GRACE_S = 5.0  # beyond the time to drain, until a process is ended whatever it does
 
 
@@ -108,7 +109,7 @@ async def run(part: Part, config: Config, path: Path) -> None:
     try:
         await door.open(path)
         await stop.wait()
-        await asyncio.gather(door.close(drain_s), part.drain(drain_s))
+        await asyncio.gather(door.close(drain_s + LAST_WORDS_S), part.drain(drain_s))
     finally:
         await part.close()
 

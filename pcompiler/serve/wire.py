@@ -94,7 +94,7 @@ async def call(
         await write(writer, {"call": name, "with": arguments})
         while "item" in (message := await read(reader)):
             yield message["item"]
-    except (asyncio.IncompleteReadError, OSError):
+    except (asyncio.IncompleteReadError, ConnectionError):
         raise away() from None
     finally:
         writer.close()
@@ -137,7 +137,7 @@ class Door:
         self._calls.add(task)
         try:
             await self._run(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the caller is gone
         except ValueError as e:
             log.warning("a call that is none: %s", e)
@@ -153,7 +153,7 @@ class Door:
             await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:  # of ``close``
             await _ended(work)
-            with suppress(OSError):
+            with suppress(ConnectionError):
                 await write(writer, {"error": told(Gone("the server is stopping.", 5.0))})
         finally:
             await _ended(left)
@@ -166,9 +166,9 @@ class Door:
             async with aclosing(handler(request["with"])) as items:  # type: ignore[type-var]
                 async for item in items:
                     await write(writer, {"item": item})
-        except OSError:
+        except ConnectionError:
             raise
-        except Exception as e:
+        except Exception as e:  # a TimeoutError is an OSError too, hence not all of those above
             last = {"error": told(e)}
         await write(writer, last)
 

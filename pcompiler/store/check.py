@@ -13,6 +13,7 @@ from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError, MismatchError, StoreUnavailable
 from pcompiler.store.artifact import Header
 from pcompiler.store.db import Store
+from pcompiler.store.drafts import Draft
 from pcompiler.store.engine import Access, Change
 from pcompiler.store.names import Name
 from pcompiler.store.records import QUARANTINE, SEALED
@@ -147,6 +148,8 @@ class _Examination:
                 Dictionary.decode(value)
         elif family == "names":
             Name.decode(key, value)
+        elif family == "drafts":
+            self._needs["prompts", Draft.decode(key, value).prompt_hash] = key
 
     def _apart(self) -> Iterator[Damage]:
         """What belongs together and is not."""

@@ -12,8 +12,10 @@ from pcompiler.closing import Closing
 from pcompiler.codec.dictionary import Dictionary
 from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError, NotFoundError, PcompilerError, StoreUnavailable
+from pcompiler.ranges import ranged
 from pcompiler.store import space
 from pcompiler.store.artifact import Artifact, Header
+from pcompiler.store.drafts import Drafts
 from pcompiler.store.engine import Access, Change, holds_store
 from pcompiler.store.key import content_hash
 from pcompiler.store.names import Names, full_name
@@ -37,7 +39,7 @@ class Store(Closing):
 
     Attributes:
         records: what it is made of.
-        names: what artifacts are called.
+        names, drafts: what artifacts are called; prompts compiled without a language model.
 
     Raises:
         StoreUnavailable: locked by another writer, not writable, or no store to read.
@@ -50,8 +52,8 @@ class Store(Closing):
     ) -> None:
         self.path, self.settings = path, settings or StoreConfig()
         self.records = Records(path, access, self.settings)
-        self.names = Names(self.records)
         self._texts = Texts(self.records)
+        self.names, self.drafts = Names(self.records), Drafts(self, self._texts)
         self._uses = Uses(path)
         self._changing = threading.RLock()  # what is read and then written is read by one at a time
         if access == "write":
@@ -65,11 +67,11 @@ class Store(Closing):
         """Of a store that is followed: see what its writer has written since."""
         self.records.catch_up()
 
+    @ranged("store put")
     def put(self, artifact: Artifact, source: str, probes: str, fitting: str = "") -> None:
         """Store an artifact with the prompt and probes that it came from, all or nothing.
 
-        Where the settings have a limit (``max_bytes``), the artifacts that were not used for
-        longest make room first.
+        With a limit (``max_bytes``) the artifacts not used for longest make room first.
 
         Args:
             artifact: what to store.
@@ -78,8 +80,7 @@ class Store(Closing):
             fitting: the probes that it was fitted on, if it was.
 
         Raises:
-            StoreUnavailable: the disk is full or not writable, or the limit leaves no room; the
-                store is as it was.
+            StoreUnavailable: no room on the disk or within the limit; the store is as it was.
         """
         header = artifact.header
         assert content_hash(source) == header.prompt_hash, "the prompt that was compiled"
@@ -116,10 +117,9 @@ class Store(Closing):
             self.records.write(self.names.pointed(ids))
 
     def adopt(self, header: Header, name: str, fresh: bool) -> Header:
-        """Point a name at an artifact; if it is fresh, what the name pointed at is its parent.
+        """Point a name at an artifact; if fresh, its parent is what the name pointed at.
 
-        Returns:
-            the header with its parent.
+        Returns the header with its parent.
         """
         with self._changing:
             before = self.names.find(full_name(name))
@@ -178,6 +178,7 @@ class Store(Closing):
             raise NotFoundError(f"{what} {name!r} in {self.path}; see 'pcompiler store list'.")
         return self._parse(found[0][1], found[0][0].decode())
 
+    @ranged("store get")
     def get(self, name: str) -> Artifact:
         """The artifact with this name or id; see ``header``. Counts as a use of it."""
         header = self.header(name)

@@ -6,6 +6,7 @@
     probes        content hash → JSON lines
     dictionaries  id → dictionary that prompts and probes may be compressed with; current → id
     embeddings    encoder and content hash → vector
+    drafts        id → a prompt compiled without a language model
     names         name → artifacts that it has pointed at
     quarantine    family/key → a record that was damaged, as it was found
     metadata      format → version
@@ -36,7 +37,7 @@ from pcompiler.store.tally import Tally
 
 SEALED = (
     *("artifacts", "tensors", "prompts", "probes", "dictionaries"),
-    *("embeddings", "names"),
+    *("embeddings", "names", "drafts"),
 )
 QUARANTINE = "quarantine"
 FAMILIES = (*SEALED, QUARANTINE, META)

@@ -31,7 +31,7 @@ class Freed:
 
 
 def collect(store: Store) -> Freed:
-    """Remove tensors, prompts and probes that belong to no artifact, and vectors of other texts.
+    """Remove tensors, prompts and probes of no artifact or draft, and vectors of other texts.
 
     The files shrink with it. Vectors are of texts that may be embedded again (see ``embed.cache``
     for their keys); those of the prompts that are here stay.
@@ -42,6 +42,7 @@ def collect(store: Store) -> Freed:
         needed["prompts"].add(header.prompt_hash)
         needed["probes"] |= {header.probes_hash, str(header.fit.get("probes_hash"))}
     freed, changes = Freed(), list[Change]()
+    needed["prompts"] |= {draft.prompt_hash for draft in store.drafts.all()}
     for family in (*needed, "embeddings"):
         for key, value in store.records.engine.scan(family):
             if not _is_needed(family, key, needed):

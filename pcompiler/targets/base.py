@@ -39,8 +39,10 @@ class Compilation:
         config: with which settings.
         queries: the user's held-out probes; none: the model writes them.
         fit_queries: the user's probes to fit on, beside those of self-study.
-        spent: seconds by stage: of what is made once, prefill and probing (writing and answering);
-            of the last targets, walk and, within it, solving.
+        spent: seconds by stage, none counted twice but solving, which is within walk. Of what is
+            made once: parse, tokenize, prefill and probing (writing and answering); of the last
+            targets: walk and solving; of all targets: passes, and the pipeline's build (what is
+            left of it), codec, measure, store and first_token.
     """
 
     prompt: Prompt
@@ -63,7 +65,8 @@ class Compilation:
         Raises:
             InputError: they leave no room in the model's window for a query and its answer.
         """
-        ids, probes = self.template.context_ids(), self.config.probes
+        with self.timed("tokenize"):
+            ids, probes = self.template.context_ids(), self.config.probes
         room = self.model.window - probes.query_tokens - probes.answer_tokens
         if len(ids) > room:
             raise InputError(
@@ -91,7 +94,7 @@ class Compilation:
     @cached_property
     def teacher(self) -> Prefix:
         """The model with the full prompt in place."""
-        with self._timed("prefill"):
+        with self.timed("prefill"):
             return prefill(self.model, self.context)
 
     @cached_property
@@ -112,7 +115,7 @@ class Compilation:
         held_out = {probe.query for probe in self.probes}
         asked = [probe for probe in self.fit_queries if probe.query not in held_out]
         teacher = self.teacher
-        with self._timed("probing"):
+        with self.timed("probing"):
             studied = self_study.fitting(
                 *(self.prompt, self.model, self.template, teacher, self.config.probes),
                 seed=self.config.compile.seed,
@@ -131,7 +134,7 @@ class Compilation:
         queries = self.query_ids(self.fitting)
         bare = [self.template.bare_ids(probe.query) for probe in self.fitting]
         limit = self.config.probes.answer_tokens
-        with self._timed("probing"):
+        with self.timed("probing"):
             answers = answer_all(self.model, self.teacher, queries, limit, "fitting answers")
         given = {probe.query for probe in self.fit_queries}
         seen = {True: 0, False: 0}
@@ -159,10 +162,14 @@ class Compilation:
         return other
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add what a ``with`` block takes to a stage, without what stages inside it have taken."""
+        start, before = time.perf_counter(), self._told()
         yield
-        self.spend(stage, time.perf_counter() - start)
+        self.spend(stage, time.perf_counter() - start - (self._told() - before))
+
+    def _told(self) -> float:
+        return sum(s for stage, s in self.spent.items() if stage != "solving")  # which walk has
 
     def spend(self, stage: str, seconds: float) -> None:
         """Add to what a stage has taken."""

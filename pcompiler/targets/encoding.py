@@ -9,6 +9,7 @@ import torch
 from pcompiler.codec.tensors import from_int8, to_16_bit, to_int8
 from pcompiler.errors import DamageError
 from pcompiler.model import LanguageModel
+from pcompiler.ranges import ranged
 from pcompiler.runtime.in_place import has_windows
 from pcompiler.runtime.patch import Delta, Patch
 from pcompiler.runtime.prefix import Prefix, nothing
@@ -18,6 +19,7 @@ COMPACTED = frozenset({"bias", "length"})  # of a cache with fewer keys than its
 PATCH = frozenset({"patch_a", "patch_b", "patch_bias", "patch_ranks"})
 
 
+@ranged("encode tensors")
 def to_tensors(prefix: Prefix, bits: int = 16, windows: bool = False) -> dict[str, torch.Tensor]:
     """What ``from_tensors`` needs.
 
@@ -61,6 +63,7 @@ def _patch_tensors(patch: Patch, bits: int) -> dict[str, torch.Tensor]:
     }
 
 
+@ranged("decode tensors")
 def from_tensors(
     model: LanguageModel, tensors: Mapping[str, torch.Tensor], halves: frozenset[str]
 ) -> Prefix:

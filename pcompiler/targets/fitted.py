@@ -18,6 +18,7 @@ from pcompiler.dynamics.ridge import Ridge, shared_ranks
 from pcompiler.dynamics.student import Student, walk
 from pcompiler.errors import InputError
 from pcompiler.model import LanguageModel
+from pcompiler.ranges import ranged
 from pcompiler.runtime.decode import score
 from pcompiler.runtime.in_place import has_windows
 from pcompiler.runtime.patch import Delta, Patch
@@ -157,6 +158,7 @@ def validation_kl(compilation: Compilation, prefixes: Sequence[Prefix]) -> torch
     return found
 
 
+@ranged("choose strength")
 def best(
     compilation: Compilation, patched: Prefix, unpatched: Prefix
 ) -> tuple[Prefix, dict[str, Any]]:

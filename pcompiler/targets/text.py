@@ -55,13 +55,14 @@ class Text(Target):
         """Normalize and deduplicate, or where asked for rank and prune; tokenize."""
         settings = self.resolved(compilation.config.targets)
         fit: dict[str, Any] = {}
-        if self._shortens(settings):
-            shortened = shorten(compilation, settings)
-            prompt = shortened.prompt
-            fit = {"ranking": settings.ranking, "let_go": list(shortened.let_go)}
-        else:
-            tidy = normalize.run(compilation.prompt)
-            prompt = deduplicate.run(tidy, _repeats(tidy, settings.duplicates))
+        with compilation.timed("passes"):
+            if self._shortens(settings):
+                shortened = shorten(compilation, settings)
+                prompt = shortened.prompt
+                fit = {"ranking": settings.ranking, "let_go": list(shortened.let_go)}
+            else:
+                tidy = normalize.run(compilation.prompt)
+                prompt = deduplicate.run(tidy, _repeats(tidy, settings.duplicates))
         template = Template.of(compilation.model.tokenizer, prompt.messages)
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         tensors = {

@@ -1,0 +1,1 @@
+"""Many prompts: one contract (``base.py``), and the engines that keep it."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pcompiler.serve.http.page import FILES
+
 ROOT = Path(__file__).parent.parent
 # From the bottom up; a module may import from its own row and those above it in this list.
 LAYERS = (
@@ -164,6 +166,8 @@ def test_the_wheel_imports_elsewhere_and_leaks_no_other_name(
     }
     stand_ins = installed_wheel / "pcompiler" / "bench" / "profiles"
     assert {p.name for p in stand_ins.iterdir()} >= {"charts.js", "axes.js", "trace.html"}
+    page = installed_wheel / "pcompiler" / "serve" / "http" / "page"
+    assert {p.name for p in page.iterdir()} == set(FILES)
     code = (
         "import pcompiler, pcompiler.compiler, pcompiler.cli, pcompiler.bench.__main__\n"
         "from pcompiler import targets; [targets.get(t) for t in targets.TARGETS]\n"

@@ -17,9 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from serving import Server
 
-ROUTES = (
-    *("/v1/compile", "/v1/segments", "/v1/chat/completions", "/v1/embeddings", "/v1/search"),
-)
+ROUTES = (*("/v1/compile", "/v1/segments", "/v1/chat/completions", "/v1/embeddings", "/v1/search"),)
 BOUNDED = settings(
     max_examples=15,
     deadline=None,

@@ -18,6 +18,8 @@ import pytest
 import serving
 from serving import Server
 
+from pcompiler.serve.http.page import FILES
+
 ALICE, BOB = "alice-0123456789abcdef", "bob-0123456789abcdef"
 POST = {"content-type": "application/json"}
 
@@ -126,7 +128,9 @@ def test_the_page_has_a_strict_policy_and_no_other_file_is_served(served: Server
         assert page.status_code == 200
         assert "default-src 'none'" in page.headers["content-security-policy"]
         assert "unsafe" not in page.headers["content-security-policy"]
-        assert client.get("/page/index.html").status_code == 200
+        for name, kind in FILES.items():
+            assert client.get(f"/page/{name}").headers["content-type"] == kind
+            assert b"innerHTML" not in client.get(f"/page/{name}").content
         for path in (
             "/page/..%2fworker.py",
             "/page/worker.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 
 import safetensors.numpy
 from fastapi import APIRouter
@@ -79,7 +80,7 @@ def compared(source: str, data: bytes) -> ChangeList:
         )
     full = joined([message.content for message in parse(source).messages])
     found = changes(full, kept(data))
-    return ChangeList(data=[ChangeShown(sign=part.sign, text=part.text) for part in found])
+    return ChangeList(data=[ChangeShown.model_validate(asdict(part)) for part in found])
 
 
 def router(services: Services) -> APIRouter:

@@ -4,7 +4,7 @@ import * as server from "./server.js";
 import { frontier } from "./frontier.js";
 import { changes, count, element, figures, named, seconds, segments, table } from "./views.js";
 
-const MOST_TOKENS = 128; // of an answer
+const MOST_TOKENS = 64; // of an answer
 const PAUSE_MS = 350; // after the last key, before the prompt is taken apart
 const at = (id) => document.getElementById(id);
 let model = "";
@@ -139,12 +139,16 @@ async function stop() {
 }
 
 async function showArtifact(done) {
-  artifact = await server.get(`/v1/artifacts/${done.artifact}`);
-  const [all, dropped] = await Promise.all([server.artifactsOf(artifact.prompt_hash), whatWent()]);
+  // The list is read afresh; a look-up may still show the header of before its times were known.
+  const all = await server.artifactsOf(prompt.prompt_hash);
+  const listed = all.find((header) => header.id === done.artifact);
+  artifact = listed ?? (await server.get(`/v1/artifacts/${done.artifact}`));
   all.sort((a, b) => a.size_bytes - b.size_bytes);
+  const dropped = await whatWent();
   const { kept_tokens: kept, context_tokens: whole } = artifact;
   at("figures").replaceChildren(...figures(artifact, done.cached));
-  at("frontier").replaceChildren(frontier(all, artifact.id));
+  at("result").hidden = at("ask").hidden = false;
+  at("frontier").replaceChildren(frontier(all, artifact.id, at("frontier").clientWidth));
   at("frontier-table").replaceChildren(table(all, artifact.id));
   at("dropped").replaceChildren(...dropped);
   at("dropped-count").textContent = `${count(whole - kept, "token")} of ${whole.toLocaleString("en")}`;
@@ -153,7 +157,6 @@ async function showArtifact(done) {
   for (const side of ["full", "short"]) {
     at(`${side}-answer`).textContent = at(`${side}-time`).textContent = "";
   }
-  at("result").hidden = at("ask").hidden = false;
   at("result-title").focus();
 }
 
@@ -214,10 +217,13 @@ async function answer(side, body) {
 }
 
 function account(first, whole, { usage, pcompiler }) {
-  const read = usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens;
-  const told = first ? `first token after ${seconds(first)}` : "no text";
-  const saved = pcompiler.saved_tokens ? `, ${count(pcompiler.saved_tokens, "token")} not read again` : "";
-  return `${told} · ${count(usage.completion_tokens, "token")} in ${seconds(whole)} · ${count(read, "token")} read${saved}`;
+  const parts = [
+    first ? `first token after ${seconds(first)}` : "no text",
+    `${count(usage.completion_tokens, "token")} in ${seconds(whole)}`,
+    `${count(usage.prompt_tokens, "token")} before them`,
+  ];
+  if (pcompiler.saved_tokens) parts.push(`${pcompiler.saved_tokens.toLocaleString("en")} saved`);
+  return parts.join(" · ");
 }
 
 at("source").addEventListener("input", () => {

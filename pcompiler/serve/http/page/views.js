@@ -22,7 +22,7 @@ export function seconds(time) {
 }
 
 export function percent(share) {
-  return share === 1 ? "100 %" : `${(100 * share).toFixed(1)} %`;
+  return `${(100 * share).toFixed(1).replace(/\.0$/, "")} %`;
 }
 
 export function nats(kl) {
@@ -33,8 +33,10 @@ export function nats(kl) {
 export function named(header) {
   const { factor, rank } = header.fit;
   const parts = [];
-  if (header.target === "text") parts.push(percent(header.kept_tokens / header.context_tokens));
-  else if (factor) parts.push(`${Number(factor.toFixed(1))}×`);
+  if (header.target === "text") {
+    parts.push(`${Math.round((100 * header.kept_tokens) / header.context_tokens)} %`);
+  }
+  if (factor) parts.push(`${Number(factor.toFixed(1))}×`);
   else if (header.target === "kv") parts.push("exact");
   if (rank) parts.push(`rank ${rank}`);
   return `${header.target} ${parts.join(", ")}`.trim();
@@ -46,7 +48,10 @@ export function segments(found) {
     const seen = part.kind === "markup" ? "unseen by the model" : count(part.tokens, "token");
     const label = element("span", { class: "label" }, part.kind);
     const head = element("p", {}, label, ` ${seen}${policy}`);
-    return element("li", { class: `segment ${part.kind}` }, head, element("pre", {}, part.source));
+    const text = part.source.trimEnd();
+    const blank = element("span", { hidden: "" }, part.source.slice(text.length));
+    const source = element("pre", {}, text, blank);
+    return element("li", { class: `segment ${part.kind}` }, head, source);
   });
   if (found.left_out) {
     shown.push(element("li", {}, `and ${count(found.left_out, "segment")} more`));
@@ -70,7 +75,7 @@ export function figures(header, cached) {
     ["KL, nats a token", nats(f.kl), `no prompt ${nats(f.kl_no_prompt)}`],
     ["Agreement", percent(f.agreement), `no prompt ${percent(f.agreement_no_prompt)}`],
     ["First token", ...speed],
-    ["Compiled in", seconds(timing.compile_s), cached ? "earlier; found in the store" : ""],
+    ["Compiled in", timing.compile_s ? seconds(timing.compile_s) : "–", cached ? "earlier; found in the store" : ""],
   ];
   return rows.map(([name, value, beside]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, value, element("small", {}, beside))),

@@ -148,7 +148,10 @@ def test_a_prompt_is_taken_apart_compiled_and_asked_beside_the_original(
         assert page.locator("#frontier circle").count() == 2
         assert page.locator("#frontier text", has_text="no prompt:").count() == 1
         assert page.locator("#frontier text", has_text="full prompt: 0").count() == 1
-        answered(page, "When do you open?")
+        exact = page.locator("#beside option", has_text="kv exact").get_attribute("value")
+        page.get_by_label("Beside the full prompt").select_option(exact)
+        assert page.locator("#short-title").inner_text() == "Artifact: kv exact"
+        assert answered(page, "When do you open?") == (full, short)
         assert page.title() == "pcompiler"  # the prompt's markup was text all along
 
 
@@ -287,14 +290,18 @@ def test_the_picture_of_the_readme_is_of_a_real_answer(browser: Any, tmp_path: P
         page.get_by_label("One a line").fill(questions)
         fold.click()
         compiled(page, "kv")
-        for rate in ("0.8", "0.5"):
+        compiled(page, "kv", Factor="10")
+        page.get_by_role("heading", name="kv 10×").first.wait_for()
+        for rate in ("0.5", "0.8"):
             compiled(page, "text", Rate=rate)
             page.get_by_role("heading", name=f"text {100 * float(rate):.0f} %").first.wait_for()
         assert "–" not in page.locator("#figures").inner_text()
-        for question in ("What is the Storch Cargo?", "What does delivery to Austria cost?"):
+        exact = page.locator("#beside option", has_text="kv exact").get_attribute("value")
+        page.get_by_label("Beside the full prompt").select_option(exact)
+        for question in ("What is the Storch Cargo?", "What is the phone number?"):
             full, short = answered(page, question)
-            assert full
-            assert short
+            assert full == short
+        assert "+49 761 555 0142" in short
         page.locator("#source").evaluate("field => field.scrollTop = 0")
         page.screenshot(path=tmp_path / "whole.png", full_page=True)
     few_colours(tmp_path / "whole.png", kept)

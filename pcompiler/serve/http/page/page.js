@@ -153,10 +153,9 @@ async function showArtifact(done) {
   at("dropped").replaceChildren(...dropped);
   at("dropped-count").textContent = `${count(whole - kept, "token")} of ${whole.toLocaleString("en")}`;
   at("result-title").textContent = `Artifact ${artifact.id.slice(0, 8)}: ${named(artifact)}`;
-  at("short-title").textContent = `Artifact: ${named(artifact)}`;
-  for (const side of ["full", "short"]) {
-    at(`${side}-answer`).textContent = at(`${side}-time`).textContent = "";
-  }
+  at("beside").replaceChildren(...all.map((one) => new Option(named(one), one.id)));
+  at("beside").value = artifact.id;
+  showBeside();
   at("result-title").focus();
 }
 
@@ -179,17 +178,24 @@ async function whatWent() {
   }
 }
 
+function showBeside() {
+  at("short-title").textContent = `Artifact: ${at("beside").selectedOptions[0].text}`;
+  for (const side of ["full", "short"]) {
+    at(`${side}-answer`).textContent = at(`${side}-time`).textContent = "";
+  }
+}
+
 async function ask(event) {
   event.preventDefault();
   const last = { role: "user", content: at("question").value };
-  at("send").disabled = true;
+  at("send").disabled = at("beside").disabled = true;
   for (const side of ["full", "short"]) {
     at(`${side}-answer`).textContent = "";
     at(`${side}-time`).textContent = "waiting";
   }
-  await answer("short", { model: `${model}@${artifact.id}`, messages: [last] });
+  await answer("short", { model: `${model}@${at("beside").value}`, messages: [last] });
   await answer("full", { model, messages: [...prompt.messages, last] });
-  at("send").disabled = false;
+  at("send").disabled = at("beside").disabled = false;
 }
 
 async function answer(side, body) {
@@ -242,6 +248,7 @@ at("key-form").addEventListener("submit", (event) => {
 at("compile-form").addEventListener("change", showSettings);
 at("compile-form").addEventListener("submit", compile);
 at("stop").addEventListener("click", stop);
+at("beside").addEventListener("change", showBeside);
 at("ask-form").addEventListener("submit", ask);
 showSettings();
 begin();

@@ -146,6 +146,20 @@ def compiler(model: LanguageModel, config: Config) -> Iterator[Compiler]:
 
 
 @pytest.fixture
+def metered() -> Iterator[Any]:
+    """A reading of what is reported meanwhile; see ``reading.Reading``."""
+    from reading import Reading
+
+    from pcompiler import meter
+    from pcompiler.serve.metrics import Exporter
+
+    exporter = Exporter()
+    meter.attach(exporter)
+    yield Reading(exporter)
+    meter.attach(None)
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A tmpfs of 4 MB; only where this process may mount one."""
     disk = tmp_path / "disk"

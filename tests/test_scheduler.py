@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import endless, tiny
+from reading import Reading
 
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config, ProbeConfig, StoreConfig
@@ -357,3 +358,53 @@ def test_there_is_no_store_yet(model: LanguageModel, tmp_path: Path) -> None:
         with pytest.raises(Gone, match="not there yet"):
             prefixes.load("desk")
         assert prefixes.load(None).header is None
+
+
+def test_what_happens_is_told_as_metrics(metered: Reading, make: Make) -> None:
+    """pcompiler_generations_total, pcompiler_generation_tokens_total and what belongs to them:
+    pcompiler_generation_ttft_seconds, pcompiler_generation_gap_seconds,
+    pcompiler_generation_wait_seconds, pcompiler_generation_batch_size, pcompiler_queue_length.
+    """
+    with metered.watching():
+        waiting = make(start=False, chat_queue=1)
+        Asking(waiting, chat(artifact="kv"))
+        with pytest.raises(Busy):
+            Asking(waiting, chat(artifact="kv"))
+        scheduler = make(slots=2)
+        ends = [Asking(scheduler, chat(artifact="kv", max_tokens=5)).result()[1] for _ in range(3)]
+        late = Asking(scheduler, chat(artifact="kv", max_tokens=1900, timeout_s=0.3))
+        left = Asking(scheduler, chat(artifact="kv", max_tokens=1900))
+        third = Asking(scheduler, chat(artifact="nothing"))
+        assert isinstance(left.items.get(timeout=WAIT_S), Piece)
+        with pytest.raises(asyncio.TimeoutError):
+            late.result()
+        scheduler.cancel(left.generation)
+        with pytest.raises(NotFoundError):
+            third.result()
+    change = metered.change
+    outcomes = {"length": 3, "timeout": 1, "cancelled": 1, "failed": 1, "refused": 1, "stop": 0}
+    for outcome, count in outcomes.items():
+        assert change("generations", outcome=outcome) == count, outcome
+    assert change("generation_tokens", side="answer") == 15
+    assert change("generation_tokens", side="prompt") == sum(e.prompt_tokens for e in ends)
+    assert change("generation_tokens", side="saved") == sum(e.saved_tokens for e in ends)
+    assert change("generation_ttft_seconds", "_count") == 5
+    assert change("generation_wait_seconds", "_count") == 5
+    said = change("generation_gap_seconds", "_count") + 5
+    steps, together = (change("generation_batch_size", part) for part in ("_count", "_sum"))
+    assert said == together  # every chat was read in one step, and each step said a token
+    assert 12 < steps < together
+
+
+def test_the_length_of_the_queue_is_told(metered: Reading, make: Make) -> None:
+    with metered.watching():
+        scheduler = make(slots=1)
+        first = Asking(scheduler, chat(artifact="kv", max_tokens=1900))
+        assert isinstance(first.items.get(timeout=WAIT_S), Piece)
+        others = [Asking(scheduler, chat(artifact="kv", max_tokens=1)) for _ in range(3)]
+        for _ in range(10):
+            first.items.get(timeout=WAIT_S)
+    assert metered.value("queue_length", queue="generate") == 3
+    scheduler.cancel(first.generation)
+    for one in others:
+        one.result()

@@ -408,3 +408,22 @@ def test_the_length_of_the_queue_is_told(metered: Reading, make: Make) -> None:
     scheduler.cancel(first.generation)
     for one in others:
         one.result()
+
+
+def test_a_store_whose_files_were_replaced_is_opened_anew(
+    model: LanguageModel, config: Config, tmp_path: Path
+) -> None:
+    with (
+        Compiler(model=model, config=config) as writer,
+        Prefixes(model, config.store.folder, StoreConfig(), 0) as prefixes,
+    ):
+        first = writer.compile(PROMPT, "kv").header
+        assert prefixes.load(first.id).header == first
+        writer.close()
+        config.store.folder.rename(tmp_path / "elsewhere")
+        second = Compiler(model=model, config=config)
+        with second:
+            again = second.compile(PROMPT, "kv", bits=8, name="desk").header
+            found = prefixes.load("desk").header
+            assert found is not None
+            assert found.id == again.id

@@ -121,6 +121,15 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, model: LanguageModel)
     return folder
 
 
+@pytest.fixture(scope="session")
+def endless_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``endless``."""
+    folder, made = tmp_path_factory.mktemp("endless"), endless()
+    made.hf.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """Few and short probes, a store of its own."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from queue import Queue
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
+from chats import PROMPT, WAIT_S, WAYS, Asking, Make, Watched, chat
 from conftest import endless, tiny
 from reading import Reading
 
@@ -19,22 +16,7 @@ from pcompiler.compiler import Compiler
 from pcompiler.config import Config, ProbeConfig, StoreConfig
 from pcompiler.errors import Busy, Gone, InputError, NotFoundError
 from pcompiler.model import LanguageModel
-from pcompiler.runtime import batch
-from pcompiler.serve import scheduler as scheduling
 from pcompiler.serve.contract import ChatRequest, End, Message, Piece
-from pcompiler.serve.prefixes import Prefixes, size_bytes
-from pcompiler.serve.scheduler import Scheduler
-from pcompiler.serving import ServeConfig
-
-PROMPT = "You are the desk of a workshop. It opens at nine and closes at five."
-WAYS: dict[str, dict[str, Any]] = {
-    "kv": {"target": "kv"},
-    "compacted": {"target": "kv", "factor": 4.0},
-    "hybrid": {"target": "hybrid", "factor": 3.0, "strength": 1.0},
-    "weights": {"target": "weights", "strength": 1.0},
-    "text": {"target": "text"},
-}
-WAIT_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -56,49 +38,11 @@ def compiled(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> 
         yield compiler
 
 
-class Asking:
-    """A chat and what it was told."""
-
-    def __init__(self, scheduler: Scheduler, request: ChatRequest) -> None:
-        self.items: Queue[Piece | End | Exception] = Queue()
-        self.generation = scheduler.submit(request, self.items.put)
-
-    def result(self) -> tuple[str, End]:
-        said = ""
-        while not isinstance(item := self.items.get(timeout=WAIT_S), End):
-            if isinstance(item, Exception):
-                raise item
-            said += item.text
-        return said, item
-
-
-Make = Callable[..., Scheduler]
-
-
 @pytest.fixture
 def make(compiled: Compiler) -> Iterator[Make]:
-    made: list[tuple[Scheduler, Prefixes]] = []
-
-    def run(start: bool = True, model: LanguageModel | None = None, **settings: Any) -> Scheduler:
-        serve = ServeConfig(**settings)
-        folder = compiled.config.store.folder
-        other = model or compiled.model
-        prefixes = Prefixes(other, folder, StoreConfig(), serve.prefix_cache_mb * 2**20)
-        scheduler = Scheduler(other, prefixes, serve)
-        if start:
-            scheduler.start()
-        made.append((scheduler, prefixes))
-        return scheduler
-
-    yield run
-    for scheduler, prefixes in made:
-        if scheduler._thread.is_alive():
-            scheduler.close()
-        prefixes.close()
-
-
-def chat(text: str = "When?", artifact: str | None = None, **settings: Any) -> ChatRequest:
-    return ChatRequest([Message("user", text)], artifact, **settings)
+    made = Make(compiled)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("sampled", [{}, {"temperature": 1.0, "top_p": 0.9, "seed": 7}])
@@ -186,20 +130,6 @@ def test_what_is_wrong_with_a_chat_is_said(make: Make) -> None:
             scheduler, ChatRequest([Message("system", "s"), Message("user", "q")], "kv")
         ).result()
     assert Asking(scheduler, chat(artifact="kv", max_tokens=3)).result()[1].answer_tokens == 3
-
-
-class Watched:
-    """What each step read, by length; a step may be made to wait or to fail."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.steps: list[list[int]] = []
-        self.before: Callable[[], None] = lambda: None
-        monkeypatch.setattr(scheduling, "forward", self._forward)
-
-    def _forward(self, model: LanguageModel, feeds: Sequence[batch.Feed]) -> torch.Tensor:
-        self.before()
-        self.steps.append([len(feed.tokens) for feed in feeds])
-        return batch.forward(model, feeds)
 
 
 @pytest.fixture
@@ -317,49 +247,6 @@ def test_closing_tells_everyone(make: Make) -> None:
         Asking(scheduler, chat())
 
 
-def test_prefixes_stay_in_memory_up_to_so_many_bytes(compiled: Compiler) -> None:
-    folder = compiled.config.store.folder
-    with Prefixes(compiled.model, folder, StoreConfig(), 10**9) as measured:
-        sizes = {n: size_bytes(measured.load(n).prefix) for n in ("kv", "compacted", "hybrid")}
-    limit = sizes["kv"] + sizes["hybrid"]
-    with Prefixes(compiled.model, folder, StoreConfig(), limit) as prefixes:
-        kv = prefixes.load("kv").prefix
-        prefixes.load("hybrid")
-        assert prefixes.load("kv").prefix is kv
-        prefixes.load("compacted")  # the hybrid was not asked for longest
-        assert prefixes.load("kv").prefix is kv
-        assert sum(map(size_bytes, prefixes._kept.values())) <= limit
-    with Prefixes(compiled.model, folder, StoreConfig(), 0) as none:
-        assert none.load("kv").prefix is not none.load("kv").prefix
-
-
-def test_an_artifact_is_what_the_store_has_now(model: LanguageModel, config: Config) -> None:
-    with (
-        Compiler(model=model, config=config) as writer,
-        Prefixes(model, config.store.folder, StoreConfig(), 10**9) as prefixes,
-    ):
-        with pytest.raises((NotFoundError, Gone)):
-            prefixes.load("desk")
-        first = writer.compile(PROMPT, "kv", name="desk").header
-        found = prefixes.load("desk").header
-        assert found is not None
-        assert found.id == first.id
-        second = writer.compile(PROMPT, "kv", bits=8, name="desk").header
-        found = prefixes.load("desk").header
-        assert found is not None
-        assert found.id == second.id
-        writer.store.delete(first.id)
-        with pytest.raises(NotFoundError):
-            prefixes.load(first.id)
-
-
-def test_there_is_no_store_yet(model: LanguageModel, tmp_path: Path) -> None:
-    with Prefixes(model, tmp_path / "none", replace(StoreConfig()), 0) as prefixes:
-        with pytest.raises(Gone, match="not there yet"):
-            prefixes.load("desk")
-        assert prefixes.load(None).header is None
-
-
 def test_what_happens_is_told_as_metrics(metered: Reading, make: Make) -> None:
     """pcompiler_generations_total, pcompiler_generation_tokens_total and what belongs to them:
     pcompiler_generation_ttft_seconds, pcompiler_generation_gap_seconds,
@@ -408,22 +295,3 @@ def test_the_length_of_the_queue_is_told(metered: Reading, make: Make) -> None:
     scheduler.cancel(first.generation)
     for one in others:
         one.result()
-
-
-def test_a_store_whose_files_were_replaced_is_opened_anew(
-    model: LanguageModel, config: Config, tmp_path: Path
-) -> None:
-    with (
-        Compiler(model=model, config=config) as writer,
-        Prefixes(model, config.store.folder, StoreConfig(), 0) as prefixes,
-    ):
-        first = writer.compile(PROMPT, "kv").header
-        assert prefixes.load(first.id).header == first
-        writer.close()
-        config.store.folder.rename(tmp_path / "elsewhere")
-        second = Compiler(model=model, config=config)
-        with second:
-            again = second.compile(PROMPT, "kv", bits=8, name="desk").header
-            found = prefixes.load("desk").header
-            assert found is not None
-            assert found.id == again.id

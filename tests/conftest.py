@@ -121,6 +121,15 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, model: LanguageModel)
     return folder
 
 
+@pytest.fixture(scope="session")
+def endless_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``endless``."""
+    folder, made = tmp_path_factory.mktemp("endless"), endless()
+    made.hf.save_pretrained(folder)
+    made.tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """Few and short probes, a store of its own."""
@@ -143,6 +152,20 @@ def compiler(model: LanguageModel, config: Config) -> Iterator[Compiler]:
     """A compiler for the tiny model."""
     with Compiler(model=model, config=config) as made:
         yield made
+
+
+@pytest.fixture
+def metered() -> Iterator[Any]:
+    """A reading of what is reported meanwhile; see ``reading.Reading``."""
+    from reading import Reading
+
+    from pcompiler import meter
+    from pcompiler.serve.metrics import Exporter
+
+    exporter = Exporter()
+    meter.attach(exporter)
+    yield Reading(exporter)
+    meter.attach(None)
 
 
 @pytest.fixture

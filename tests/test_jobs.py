@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from reading import Reading
 
 from pcompiler import progress
 from pcompiler.compiler import Compiler
@@ -257,6 +258,27 @@ def test_draining_cancels_what_does_not_end_in_time(held: Held) -> None:
 
     during(held, work)
     assert stored(held) == []
+
+
+def test_how_jobs_ended_is_told_as_metrics(held: Held, metered: Reading) -> None:
+    """pcompiler_compile_jobs_total, and pcompiler_queue_length of compiles."""
+    held.stage = "prefill"
+
+    async def work(jobs: Jobs) -> None:
+        first = jobs.submit(CompileRequest(PROMPT))
+        await reached(held)
+        queued = [jobs.submit(CompileRequest(PROMPT, c, client=c)) for c in ("kv", "none")]
+        with pytest.raises(Busy):
+            jobs.submit(CompileRequest(PROMPT))
+        jobs.cancel(queued[0].id)
+        held.go_on.set()
+        for job in (first, queued[1]):
+            await over(jobs, job)
+
+    with metered.watching():
+        during(held, work, compile_queue=2)
+    for outcome in ("done", "failed", "cancelled", "refused"):
+        assert metered.change("compile_jobs", outcome=outcome) == 1, outcome
 
 
 def test_bars_are_heard_in_their_own_thread_only() -> None:

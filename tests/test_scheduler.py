@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from queue import Queue
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
+from chats import PROMPT, WAIT_S, WAYS, Asking, Make, Watched, chat
 from conftest import endless, tiny
+from reading import Reading
 
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config, ProbeConfig, StoreConfig
 from pcompiler.errors import Busy, Gone, InputError, NotFoundError
 from pcompiler.model import LanguageModel
-from pcompiler.runtime import batch
-from pcompiler.serve import scheduler as scheduling
 from pcompiler.serve.contract import ChatRequest, End, Message, Piece
-from pcompiler.serve.prefixes import Prefixes, size_bytes
-from pcompiler.serve.scheduler import Scheduler
-from pcompiler.serving import ServeConfig
-
-PROMPT = "You are the desk of a workshop. It opens at nine and closes at five."
-WAYS: dict[str, dict[str, Any]] = {
-    "kv": {"target": "kv"},
-    "compacted": {"target": "kv", "factor": 4.0},
-    "hybrid": {"target": "hybrid", "factor": 3.0, "strength": 1.0},
-    "weights": {"target": "weights", "strength": 1.0},
-    "text": {"target": "text"},
-}
-WAIT_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -55,49 +38,11 @@ def compiled(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> 
         yield compiler
 
 
-class Asking:
-    """A chat and what it was told."""
-
-    def __init__(self, scheduler: Scheduler, request: ChatRequest) -> None:
-        self.items: Queue[Piece | End | Exception] = Queue()
-        self.generation = scheduler.submit(request, self.items.put)
-
-    def result(self) -> tuple[str, End]:
-        said = ""
-        while not isinstance(item := self.items.get(timeout=WAIT_S), End):
-            if isinstance(item, Exception):
-                raise item
-            said += item.text
-        return said, item
-
-
-Make = Callable[..., Scheduler]
-
-
 @pytest.fixture
 def make(compiled: Compiler) -> Iterator[Make]:
-    made: list[tuple[Scheduler, Prefixes]] = []
-
-    def run(start: bool = True, model: LanguageModel | None = None, **settings: Any) -> Scheduler:
-        serve = ServeConfig(**settings)
-        folder = compiled.config.store.folder
-        other = model or compiled.model
-        prefixes = Prefixes(other, folder, StoreConfig(), serve.prefix_cache_mb * 2**20)
-        scheduler = Scheduler(other, prefixes, serve)
-        if start:
-            scheduler.start()
-        made.append((scheduler, prefixes))
-        return scheduler
-
-    yield run
-    for scheduler, prefixes in made:
-        if scheduler._thread.is_alive():
-            scheduler.close()
-        prefixes.close()
-
-
-def chat(text: str = "When?", artifact: str | None = None, **settings: Any) -> ChatRequest:
-    return ChatRequest([Message("user", text)], artifact, **settings)
+    made = Make(compiled)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("sampled", [{}, {"temperature": 1.0, "top_p": 0.9, "seed": 7}])
@@ -185,20 +130,6 @@ def test_what_is_wrong_with_a_chat_is_said(make: Make) -> None:
             scheduler, ChatRequest([Message("system", "s"), Message("user", "q")], "kv")
         ).result()
     assert Asking(scheduler, chat(artifact="kv", max_tokens=3)).result()[1].answer_tokens == 3
-
-
-class Watched:
-    """What each step read, by length; a step may be made to wait or to fail."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.steps: list[list[int]] = []
-        self.before: Callable[[], None] = lambda: None
-        monkeypatch.setattr(scheduling, "forward", self._forward)
-
-    def _forward(self, model: LanguageModel, feeds: Sequence[batch.Feed]) -> torch.Tensor:
-        self.before()
-        self.steps.append([len(feed.tokens) for feed in feeds])
-        return batch.forward(model, feeds)
 
 
 @pytest.fixture
@@ -316,44 +247,51 @@ def test_closing_tells_everyone(make: Make) -> None:
         Asking(scheduler, chat())
 
 
-def test_prefixes_stay_in_memory_up_to_so_many_bytes(compiled: Compiler) -> None:
-    folder = compiled.config.store.folder
-    with Prefixes(compiled.model, folder, StoreConfig(), 10**9) as measured:
-        sizes = {n: size_bytes(measured.load(n).prefix) for n in ("kv", "compacted", "hybrid")}
-    limit = sizes["kv"] + sizes["hybrid"]
-    with Prefixes(compiled.model, folder, StoreConfig(), limit) as prefixes:
-        kv = prefixes.load("kv").prefix
-        prefixes.load("hybrid")
-        assert prefixes.load("kv").prefix is kv
-        prefixes.load("compacted")  # the hybrid was not asked for longest
-        assert prefixes.load("kv").prefix is kv
-        assert sum(map(size_bytes, prefixes._kept.values())) <= limit
-    with Prefixes(compiled.model, folder, StoreConfig(), 0) as none:
-        assert none.load("kv").prefix is not none.load("kv").prefix
-
-
-def test_an_artifact_is_what_the_store_has_now(model: LanguageModel, config: Config) -> None:
-    with (
-        Compiler(model=model, config=config) as writer,
-        Prefixes(model, config.store.folder, StoreConfig(), 10**9) as prefixes,
-    ):
-        with pytest.raises((NotFoundError, Gone)):
-            prefixes.load("desk")
-        first = writer.compile(PROMPT, "kv", name="desk").header
-        found = prefixes.load("desk").header
-        assert found is not None
-        assert found.id == first.id
-        second = writer.compile(PROMPT, "kv", bits=8, name="desk").header
-        found = prefixes.load("desk").header
-        assert found is not None
-        assert found.id == second.id
-        writer.store.delete(first.id)
+def test_what_happens_is_told_as_metrics(metered: Reading, make: Make) -> None:
+    """pcompiler_generations_total, pcompiler_generation_tokens_total and what belongs to them:
+    pcompiler_generation_ttft_seconds, pcompiler_generation_gap_seconds,
+    pcompiler_generation_wait_seconds, pcompiler_generation_batch_size, pcompiler_queue_length.
+    """
+    with metered.watching():
+        waiting = make(start=False, chat_queue=1)
+        Asking(waiting, chat(artifact="kv"))
+        with pytest.raises(Busy):
+            Asking(waiting, chat(artifact="kv"))
+        scheduler = make(slots=2)
+        ends = [Asking(scheduler, chat(artifact="kv", max_tokens=5)).result()[1] for _ in range(3)]
+        late = Asking(scheduler, chat(artifact="kv", max_tokens=1900, timeout_s=0.3))
+        left = Asking(scheduler, chat(artifact="kv", max_tokens=1900))
+        third = Asking(scheduler, chat(artifact="nothing"))
+        assert isinstance(left.items.get(timeout=WAIT_S), Piece)
+        with pytest.raises(asyncio.TimeoutError):
+            late.result()
+        scheduler.cancel(left.generation)
         with pytest.raises(NotFoundError):
-            prefixes.load(first.id)
+            third.result()
+    change = metered.change
+    outcomes = {"length": 3, "timeout": 1, "cancelled": 1, "failed": 1, "refused": 1, "stop": 0}
+    for outcome, count in outcomes.items():
+        assert change("generations", outcome=outcome) == count, outcome
+    assert change("generation_tokens", side="answer") == 15
+    assert change("generation_tokens", side="prompt") == sum(e.prompt_tokens for e in ends)
+    assert change("generation_tokens", side="saved") == sum(e.saved_tokens for e in ends)
+    assert change("generation_ttft_seconds", "_count") == 5
+    assert change("generation_wait_seconds", "_count") == 5
+    said = change("generation_gap_seconds", "_count") + 5
+    steps, together = (change("generation_batch_size", part) for part in ("_count", "_sum"))
+    assert said == together  # every chat was read in one step, and each step said a token
+    assert 12 < steps < together
 
 
-def test_there_is_no_store_yet(model: LanguageModel, tmp_path: Path) -> None:
-    with Prefixes(model, tmp_path / "none", replace(StoreConfig()), 0) as prefixes:
-        with pytest.raises(Gone, match="not there yet"):
-            prefixes.load("desk")
-        assert prefixes.load(None).header is None
+def test_the_length_of_the_queue_is_told(metered: Reading, make: Make) -> None:
+    with metered.watching():
+        scheduler = make(slots=1)
+        first = Asking(scheduler, chat(artifact="kv", max_tokens=1900))
+        assert isinstance(first.items.get(timeout=WAIT_S), Piece)
+        others = [Asking(scheduler, chat(artifact="kv", max_tokens=1)) for _ in range(3)]
+        for _ in range(10):
+            first.items.get(timeout=WAIT_S)
+    assert metered.value("queue_length", queue="generate") == 3
+    scheduler.cancel(first.generation)
+    for one in others:
+        one.result()

@@ -1,110 +1,187 @@
-"""Workers that are killed, and a server that is told to stop: others go on, answers end."""
+"""The generator and the compiler as real processes: killed, left behind, and told to stop."""
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import signal
-import threading
+import subprocess
+import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-import serving
-from bare import PROBES, PROMPT, artifact
-from serving import Server
+from processes import (
+    BACK_S,
+    FOREVER,
+    ROOT,
+    answer,
+    chat,
+    compiled,
+    lives,
+    once_back,
+    run,
+    running,
+    settings,
+    sound,
+)
 
+from pcompiler.errors import Gone, PcompilerError
+from pcompiler.serve.client import Client
+from pcompiler.serve.contract import End, Piece
+from pcompiler.serve.process import encode
+from pcompiler.serve.supervisor import Supervisor
 from pcompiler.store.db import Store
 
-BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError)
 
-
-def asks(server: Server, stop: threading.Event, path: str) -> tuple[int, int, list[str]]:
-    """Look-ups until told to stop: answered, broken off, and whatever else went wrong."""
-    answered, broken, wrong = 0, 0, []
-    with server.client() as client:
-        while not stop.is_set():
-            try:
-                answer = client.get(path)
-                if answer.status_code == 200 and answer.json()["id"] == path.rpartition("/")[2]:
-                    answered += 1
-                else:
-                    wrong.append(answer.text)
-            except BROKEN:  # noqa: PERF203
-                broken += 1
-    return answered, broken, wrong
-
-
-def until_there_are(server: Server, count: int, without: int = 0) -> None:
-    end = time.monotonic() + 60
-    while len(server.workers) != count or without in server.workers:
-        assert time.monotonic() < end, server.workers
-        time.sleep(0.1)
-
-
-def test_a_worker_that_is_killed_under_load_breaks_its_own_requests_and_is_replaced(
-    model_folder: Path, tmp_path: Path
+def test_a_killed_generator_fails_its_chats_and_comes_back(
+    endless_folder: Path, tmp_path: Path
 ) -> None:
-    with Store(tmp_path / "store") as store:
-        store.put(artifact(1), PROMPT, PROBES)
-    server = serving.start(model_folder, tmp_path / "store", workers=2)
-    path, stop = f"/v1/artifacts/{1:024x}", threading.Event()
-    until_there_are(server, 2)
-    with ThreadPoolExecutor(8) as pool:
-        asking = [pool.submit(asks, server, stop, path) for _ in range(8)]
-        time.sleep(1)
-        victim = server.workers[0]
-        os.kill(victim, signal.SIGKILL)
-        until_there_are(server, 2, without=victim)
-        time.sleep(1)
-        stop.set()
-        results = [one.result() for one in asking]
-    assert sum(answered for answered, _, _ in results) > 100
-    assert all(broken <= 3 for _, broken, _ in results), results  # the others went on
-    assert not [text for _, _, wrong in results for text in wrong]
-    assert server.process.poll() is None
-    with server.client() as client:
-        assert client.get(path).status_code == 200
-    assert server.stop() == 0
+    async def work(supervisor: Supervisor) -> None:
+        client = Client(supervisor.folder)
+        await compiled(client, name="desk")
+        before = await answer(client, chat(max_tokens=9))
+        pids = supervisor.processes
+        pid = pids["generator"]
+        assert pid is not None
+        items = client.chat(chat(max_tokens=1900))
+        assert isinstance(await anext(items), Piece)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(Gone, match="generator died") as gone:
+            async for _ in items:
+                pass
+        assert gone.value.retry_after_s > 0
+        with pytest.raises(Gone):
+            await answer(client, chat())
+        assert (await client.ready())["generator"] is False
+        after = await once_back(lambda: answer(client, chat(max_tokens=9)))
+        assert after[0] == before[0]
+        assert supervisor.processes["compiler"] == pids["compiler"]
+        assert supervisor.processes["generator"] != pid
+
+    config = settings(endless_folder, tmp_path / "store")
+    with Supervisor(config, tmp_path / "run") as supervisor:
+        supervisor.wait_ready()
+        run(work(supervisor))
+    sound(config)
 
 
-@pytest.fixture
-def own(model_folder: Path, tmp_path: Path) -> Any:
-    server = serving.start(model_folder, tmp_path / "store", drain_s=20.0)
-    yield server
-    server.stop()
+def test_a_killed_compiler_loses_its_jobs_and_nothing_that_was_stored(
+    endless_folder: Path, tmp_path: Path
+) -> None:
+    config = settings(endless_folder, tmp_path / "store")
+
+    async def work(supervisor: Supervisor) -> None:
+        client = Client(supervisor.folder)
+        kept = await compiled(client, name="desk")
+        job = await running(client, target="hybrid", settings=FOREVER)
+        pid = supervisor.processes["compiler"]
+        assert pid is not None
+        states = client.watch(job.id)
+        await anext(states)
+        chatting = asyncio.ensure_future(answer(client, chat(max_tokens=40)))
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(Gone, match="compiler died"):
+            async for _ in states:
+                pass
+        assert (await chatting)[1].answer_tokens  # the generator did not notice
+        assert await once_back(lambda: client.job(job.id)) is None
+        assert (await compiled(client)).artifact == kept.artifact
+        later = await compiled(client, settings={"bits": 8}, name="later")
+        assert later.status == "done"
+        assert (await answer(client, chat(artifact="later", max_tokens=3)))[1].answer_tokens
+
+    with Supervisor(config, tmp_path / "run") as supervisor:
+        supervisor.wait_ready()
+        run(work(supervisor))
+    sound(config)
 
 
-def test_told_to_stop_it_ends_the_answers_under_way_and_takes_no_more(own: Server) -> None:
-    body = {"model": "desk", "messages": [{"role": "user", "content": "?"}], "max_tokens": 400}
-    with own.client() as client:
-        compiled = client.post("/v1/compile", json={"source": "You sell bikes.", "name": "desk"})
-        assert compiled.status_code == 200
-        events: list[str] = []
-        with client.stream(
-            "POST", "/v1/chat/completions", json=body | {"stream": True, "temperature": 2.0}
-        ) as answer:
-            lines = answer.iter_lines()
-            events.append(next(lines))
-            own.process.send_signal(signal.SIGTERM)
-            events += lines
-        assert [e for e in events if e][-1] == "data: [DONE]"
-        last = json.loads([e for e in events if e][-2].removeprefix("data: "))
-        assert last["choices"][0]["finish_reason"] in ("stop", "length")
-        assert own.process.wait(30) == 0
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{own.url}/healthz")
-    with Store(own.store, "read") as store:
-        assert store.header("desk").id == compiled.json()["artifact"]
+def test_the_end_lets_answers_end_and_stores_nothing_by_half(
+    endless_folder: Path, tmp_path: Path
+) -> None:
+    config = settings(endless_folder, tmp_path / "store", drain_s=2)
+
+    async def work(supervisor: Supervisor) -> list[int | None]:
+        client = Client(supervisor.folder)
+        await compiled(client, name="desk")
+        job = await running(client, target="hybrid", settings=FOREVER)
+        items = client.chat(chat(max_tokens=30))
+        await anext(items)
+        others = [client.chat(chat(max_tokens=1900)) for _ in range(2)]
+        for other in others:
+            await anext(other)
+        states, pids = client.watch(job.id), [*supervisor.processes.values()]
+        await anext(states)
+        closing = asyncio.ensure_future(asyncio.to_thread(supervisor.close))
+        rest = [item async for item in items]
+        assert isinstance(rest[-1], End)  # under way before, and ended in time
+        for other in others:  # they would have taken longer
+            with pytest.raises(Gone, match="stopping"):
+                [item async for item in other]
+        with pytest.raises(Gone):
+            await answer(client, chat())
+        assert [state async for state in states][-1].status == "cancelled"
+        await closing
+        return pids
+
+    start = time.monotonic()
+    with Supervisor(config, tmp_path / "run") as supervisor:
+        supervisor.wait_ready()
+        pids = run(work(supervisor))
+    assert not any(lives(pid) for pid in pids if pid)
+    assert time.monotonic() - start < 100
+    sound(config)
+    with Store(config.store.folder, "read") as store:
+        assert [header.target for header in store.headers()] == ["kv"]
 
 
-def test_connections_that_only_wait_do_not_hold_it_up(own: Server) -> None:
-    with own.client() as client:
-        assert client.get("/healthz").status_code == 200
-        start = time.monotonic()
-        own.process.send_signal(signal.SIGTERM)
-        assert own.process.wait(30) == 0
-    assert time.monotonic() - start < 10
+OWNER = """
+import sys, time
+from pathlib import Path
+from pcompiler.serve.process import decode
+from pcompiler.serve.supervisor import Supervisor
+with Supervisor(decode(sys.stdin.readline()), Path(sys.argv[1])) as supervisor:
+    supervisor.wait_ready()
+    print(*supervisor.processes.values(), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_processes_do_not_outlive_a_supervisor_that_is_killed(
+    endless_folder: Path, tmp_path: Path
+) -> None:
+    config = settings(endless_folder, tmp_path / "store", drain_s=1)
+    command = [sys.executable, "-c", OWNER, str(tmp_path / "run")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as owner:
+        assert owner.stdin is not None
+        assert owner.stdout is not None
+        owner.stdin.write(encode(config) + "\n")
+        owner.stdin.flush()
+        pids = [int(word) for word in owner.stdout.readline().split()]
+        assert len(pids) == 2
+        assert all(map(lives, pids))
+        owner.kill()
+    end = time.monotonic() + 20
+    while any(map(lives, pids)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    sound(config)
+
+
+def test_a_process_that_cannot_start_is_tried_again_and_the_end_is_still_in_order(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = settings(tmp_path / "no model", tmp_path / "store")
+    with Supervisor(config, tmp_path / "run") as supervisor:
+        with pytest.raises(PcompilerError, match="were not there after"):
+            supervisor.wait_ready(0.1)
+        end, seen = time.monotonic() + BACK_S, set()
+        while len(seen) < 2:
+            assert time.monotonic() < end
+            seen |= {supervisor.processes["generator"]} - {None}
+            time.sleep(0.02)
+    assert supervisor.processes == {"generator": None, "compiler": None}
+    assert "no model" in capfd.readouterr().err

@@ -247,29 +247,33 @@ def test_a_worker_imports_no_torch() -> None:
 
 
 def test_metrics_of_requests_move_by_what_was_asked(served: Server, desk: dict[str, Any]) -> None:
-    def counted(client: httpx.Client) -> dict[str, float]:
+    def read(client: httpx.Client) -> dict[str, float]:
         lines = client.get("/metrics/serving").text.splitlines()
-        pairs = (
-            line.rsplit(" ", 1) for line in lines if line.startswith("pcompiler_http_requests")
-        )
+        pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("pcompiler_http_"))
         return {name: float(value) for name, value in pairs}
 
-    def series(route: str, status: str, method: str = "GET") -> str:
+    def requests(route: str, status: str, method: str = "GET") -> float:
         labels = f'method="{method}",route="{route}",status="{status}"'
-        return f"pcompiler_http_requests_total{{{labels}}}"
+        name = f"pcompiler_http_requests_total{{{labels}}}"
+        return after[name] - before.get(name, 0)
+
+    def timed(route: str) -> float:
+        name = f'pcompiler_http_seconds_count{{route="{route}"}}'
+        return after[name] - before.get(name, 0)
 
     with served.client() as client:
-        before = counted(client)
+        before = read(client)
         for _ in range(7):
             client.get(f"/v1/artifacts/{desk['id']}")
         for _ in range(3):
             client.get("/v1/artifacts/nobody")
         client.post("/v1/compile", json=json.loads("[]"))
         client.request("BREW", "/pot")
-        after = counted(client)
-    moved = {name: after[name] - before.get(name, 0) for name in after}
-    assert moved[series("/v1/artifacts/{id}", "2xx")] == 7
-    assert moved[series("/v1/artifacts/{id}", "4xx")] == 3
-    assert moved[series("/v1/compile", "4xx", "POST")] == 1
-    assert moved[series("other", "4xx", "other")] == 1
-    assert moved[series("/metrics/{section}", "2xx")] == 1
+        after = read(client)
+    assert requests("/v1/artifacts/{id}", "2xx") == 7
+    assert requests("/v1/artifacts/{id}", "4xx") == 3
+    assert requests("/v1/compile", "4xx", "POST") == 1
+    assert requests("other", "4xx", "other") == 1
+    assert requests("/metrics/{section}", "2xx") == 1
+    assert timed("/v1/artifacts/{id}") == 10
+    assert after["pcompiler_http_in_flight"] == 1  # the reader

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pcompiler import meter, pipeline, targets
 from pcompiler.closing import Closing
 from pcompiler.config import StoreConfig
-from pcompiler.errors import Gone, StoreUnavailable
+from pcompiler.errors import Gone, PcompilerError, StoreUnavailable
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import Prefix, nothing
 from pcompiler.store.artifact import Header
@@ -49,6 +49,7 @@ class Prefixes(Closing):
         self._limit = limit_bytes
         self._kept: OrderedDict[str, Prefix] = OrderedDict()
         self._store: Store | None = None
+        self._opened_at: int | None = None
 
     def close(self) -> None:
         """Let go of the store and of all that is kept."""
@@ -66,8 +67,7 @@ class Prefixes(Closing):
         """
         if name is None:
             return Placed(None, nothing(self._model))
-        store = self._opened()
-        store.catch_up()
+        store = self._caught_up()
         header = store.header(name)
         known = self._kept.get(header.id)
         found = "hit" if known is not None else "miss"
@@ -92,14 +92,30 @@ class Prefixes(Closing):
         while self._kept and sum(map(size_bytes, self._kept.values())) > self._limit:
             self._kept.popitem(last=False)
 
-    def _opened(self) -> Store:
-        if self._store is None:
+    def _caught_up(self) -> Store:
+        """The store as it is now: opened anew where its files were replaced."""
+        if self._store is not None and self._place() == self._opened_at:
             try:
-                settings = replace(self._settings, max_bytes=None)
-                self._store = Store(self._folder, "follow", settings)
-            except StoreUnavailable:
-                raise Gone("the store is not there yet; come back in a moment.", 2.0) from None
+                self._store.catch_up()
+                return self._store
+            except PcompilerError:
+                pass
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        self._opened_at = self._place()
+        try:
+            self._store = Store(self._folder, "follow", self._settings)
+        except StoreUnavailable:
+            raise Gone("the store is not there yet; come back in a moment.", 2.0) from None
         return self._store
+
+    def _place(self) -> int | None:
+        """Which folder it is that has the store's path."""
+        try:
+            return self._folder.stat().st_ino
+        except OSError:
+            return None
 
 
 def size_bytes(prefix: Prefix) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pcompiler.config import Config
+from pcompiler.errors import PcompilerError
 from pcompiler.threads import patient_threads
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 NAMES = ("generator", "compiler")
 LAST_WORDS_S = 1.0  # after the time to drain: for calls to be told how their work ended
 GRACE_S = 5.0  # beyond the time to drain, until a process is ended whatever it does
+log = logging.getLogger("pcompiler.serve")
 
 
 class Part(Protocol):
@@ -84,8 +86,12 @@ def main(name: str, folder: str) -> None:
     threads = getattr(config.serve, f"{name}_threads") or max(1, (os.cpu_count() or 1) // 2)
     torch.set_num_threads(threads)
     settings = config.model
-    model = LanguageModel.load(settings.name, settings.device, settings.dtype)
-    asyncio.run(run(_part(name, config, model), config, socket_of(Path(folder), name)))
+    try:
+        model = LanguageModel.load(settings.name, settings.device, settings.dtype)
+        asyncio.run(run(_part(name, config, model), config, socket_of(Path(folder), name)))
+    except PcompilerError as e:
+        log.error("%s", e)
+        sys.exit(e.exit_code)
 
 
 def _part(name: str, config: Config, model: LanguageModel) -> Part:

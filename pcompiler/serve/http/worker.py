@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,8 @@ class Worker:
             self._following.cancel()
         self._limits.close()
         self._view.close()
+        # Not the interpreter's long way out: Granian's threads may still call into it, and abort.
+        os._exit(0)
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:  # noqa: ANN401 - RSGI's are Rust's
         """Answer one request."""

@@ -255,16 +255,20 @@ def lively(reading: Reading, _tmp_path: Path) -> None:
     meter.watch(vitals)
     of = {"process": "library"}
     gc.collect()
-    began = time.process_time()
-    with reading.watching():
-        held = bytearray(64 * 2**20)
-        until = time.process_time() + 0.05
-        while time.process_time() < until:
-            sum(range(1000))
-        files = [Path("/dev/null").open() for _ in range(5)]  # noqa: SIM115
-    for file in files:
-        file.close()
-    assert reading.change("memory_bytes", **of) > 0.9 * len(held)
+    for _ in range(3):  # the system may take pages of other tests back meanwhile
+        began = time.process_time()
+        with reading.watching():
+            held = bytearray(64 * 2**20)
+            until = time.process_time() + 0.05
+            while time.process_time() < until:
+                sum(range(1000))
+            files = [Path("/dev/null").open() for _ in range(5)]  # noqa: SIM115
+        for file in files:
+            file.close()
+        if reading.change("memory_bytes", **of) > 0.9 * len(held):
+            break
+        del held
+    assert reading.change("memory_bytes", **of) > 0.9 * 64 * 2**20
     assert reading.value("memory_limit_bytes") >= reading.value("memory_bytes", **of)
     assert 0.05 <= reading.change("cpu_seconds", **of) <= time.process_time() - began
     assert reading.value("processes", **of) == 1

@@ -100,7 +100,7 @@ def test_a_killed_compiler_loses_its_jobs_and_nothing_that_was_stored(
 def test_the_end_lets_answers_end_and_stores_nothing_by_half(
     endless_folder: Path, tmp_path: Path
 ) -> None:
-    config = settings(endless_folder, tmp_path / "store", drain_s=2)
+    config = settings(endless_folder, tmp_path / "store", drain_s=2, slots=7)
 
     async def work(supervisor: Supervisor) -> list[int | None]:
         client = Client(supervisor.folder)
@@ -108,7 +108,7 @@ def test_the_end_lets_answers_end_and_stores_nothing_by_half(
         job = await running(client, target="hybrid", settings=FOREVER)
         items = client.chat(chat(max_tokens=30))
         await anext(items)
-        others = [client.chat(chat(max_tokens=1900)) for _ in range(2)]
+        others = [client.chat(chat(max_tokens=1900)) for _ in range(6)]
         for other in others:
             await anext(other)
         states, pids = client.watch(job.id), [*supervisor.processes.values()]

@@ -68,6 +68,9 @@ class Likeness:
         )
 
 
+NOTHING = Likeness(1.0, 1.0, 0.0, 0.0, 1.0)
+
+
 def figures(setting: Setting, found: Sequence[Corpus], model: LanguageModel) -> list[Figure]:
     """All figures of the semantic half."""
     encoder = Encoder.load("cpu")
@@ -150,6 +153,8 @@ def _best(text: str, kind: str, model: LanguageModel, encoder: Encoder) -> Liken
         done = shortener.to(round((1 - saved) * shortener.tokens))
         short = "".join(m.content for m in done.prompt.messages)
         short = short.removeprefix("```\n").removesuffix("\n```\n") if source != text else short
+        if not short.strip():  # a small block of code goes whole
+            return NOTHING
         kept = len(zstd.compress(short.encode(), LEVEL))
         return Likeness(
             1 - done.tokens / shortener.tokens,

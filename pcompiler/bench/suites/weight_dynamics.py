@@ -36,7 +36,7 @@ from pcompiler import memory
 from pcompiler.model import LanguageModel
 model = LanguageModel.load("smollm2", "cpu", "float32")
 held = sum(float(p.sum()) for p in model.hf.parameters())  # weights are read when they are used
-print(memory.used_bytes())
+print(memory.peak_bytes())
 """
 _figure = partial(Figure, "weight_dynamics")
 
@@ -143,13 +143,13 @@ class _Bench:
         return figures
 
     def base(self) -> list[Figure]:
-        """Memory before any context, of a process that has done nothing else."""
+        """Memory before any context, of a process that does nothing else; mapped weights too."""
         weights = sum(p.numel() * p.element_size() for p in self.model.hf.parameters())
         command = [sys.executable, "-c", LOADED]
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
         return [
             _figure(
-                "memory of a process with the model loaded", int(done.stdout), "bytes",
+                "most memory of a process that loads the model", int(done.stdout), "bytes",
                 "lower", reference.BASE_BYTES, weights,
                 note="the baseline is the model's weights; the reference system ran no model.",
             )

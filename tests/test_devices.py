@@ -32,7 +32,7 @@ SETTINGS = (
     ("text", {"rate": 0.5, "ranking": "surprise"}),
 )
 HOST_ONLY = ("storage_performance", "production_simulation")  # have no tensors
-SLOW = ("compression_performance",)  # minutes: most of it runs the model over many texts
+SLOW = ("compression_performance", "compilation", "weight_dynamics")  # half a minute and more
 
 
 @pytest.fixture

@@ -250,6 +250,7 @@ def test_it_fits_any_width_and_its_text_has_contrast(
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_the_picture_of_the_readme_is_of_a_real_answer(browser: Any, tmp_path: Path) -> None:
     """With PCOMPILER_PICTURE=FILE.png it is kept."""
     kept = Path(os.environ.get("PCOMPILER_PICTURE", tmp_path / "page.png"))

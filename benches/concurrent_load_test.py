@@ -18,10 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -29,15 +27,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benches import script
 from pcompiler import progress
 from pcompiler.bench.harness import commit, hardware
-from pcompiler.errors import InputError, PcompilerError
+from pcompiler.bench.load_modes import mixed, opened, soak
+from pcompiler.bench.load_server import Server, fill, response, running
+from pcompiler.errors import InputError
 from pcompiler.table import render
 
 HERE = Path(__file__).parent
-ARTIFACTS = 1_000
-PROMPT = "You are the desk of a bicycle shop. We open at nine and close at six. Bring your lock."
-AFTER_S, READY_S = 2.0, 120.0
+AFTER_S = 2.0
 REFERENCE = {"requests_s": 15_000.0, "p50_ms": 45.0, "max_ms": 180.0, "success": 0.9997}
-OURS = ("date", "server", "content-length", "connection")  # headers that the web server adds itself
 
 
 @dataclass(frozen=True)
@@ -61,77 +58,6 @@ class Round:
     cpu_us: float
     failed: int
     requests: int
-
-
-def fill(store: Path) -> list[str]:
-    """Compile a prompt and store it under 1,000 ids; returns their paths."""
-    from pcompiler.compiler import Compiler
-
-    with Compiler(store=store) as compiler:
-        header = compiler.compile(PROMPT, "text", ["When do you open?"]).header
-        artifact = compiler.store.get(header.id)
-        source = compiler.store.source(header.prompt_hash) or ""
-        probes = compiler.store.probes(header.probes_hash) or ""
-        ids = [f"{number:024x}" for number in range(ARTIFACTS)]
-        for name in ids:
-            copy = replace(artifact, header=replace(header, id=name))
-            compiler.store.put(copy, source, probes)
-    return [f"/v1/artifacts/{name}" for name in ids]
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server that listens."""
-
-    url: str
-    pid: int
-
-    def cpu_s(self) -> float:
-        """CPU seconds of it and of its processes, so far; 0 where there is no /proc."""
-        parents: dict[int, list[int]] = {}
-        used: dict[int, float] = {}
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                words = path.read_text().rpartition(")")[2].split()
-                parents.setdefault(int(words[1]), []).append(int(path.parent.name))
-                used[int(path.parent.name)] = sum(map(int, words[11:13])) / os.sysconf("SC_CLK_TCK")
-        family = [self.pid]
-        for pid in family:
-            family += parents.get(pid, [])
-        return sum(used.get(pid, 0.0) for pid in family)
-
-
-@contextmanager
-def running(command: Sequence[str]) -> Iterator[Server]:
-    """A server, once it listens."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline().strip()
-            if not line:
-                raise PcompilerError(f"{' '.join(command)} did not start.")
-            told = json.loads(line)
-            url = told["url"] if isinstance(told, dict) else f"http://127.0.0.1:{told}"
-            yield Server(url, process.pid)
-        finally:
-            process.terminate()
-
-
-def response(url: str) -> tuple[list[tuple[str, str]], str]:
-    """Headers and body of an answer, waited for."""
-    end = time.monotonic() + READY_S
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own server
-                told = [(k.lower(), v) for k, v in answer.getheaders() if k.lower() not in OURS]
-                return told, answer.read().decode()
-        except OSError:  # noqa: PERF203
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.2)
 
 
 def load(server: Server, paths: Path, args: argparse.Namespace) -> Round:
@@ -160,8 +86,14 @@ def load(server: Server, paths: Path, args: argparse.Namespace) -> Round:
 def run(args: argparse.Namespace) -> int:
     """Measure and print; exit with 1 where too many requests failed."""
     script.check_outputs(args.json)
+    if args.quick:
+        args.seconds, args.rounds = min(args.seconds, 2.0), 1
+    if args.mixed or (args.rate and args.minutes is None):
+        return other(args)
     if shutil.which("wrk") is None:
         raise InputError("wrk is not here; install it, as in: apt-get install wrk.")
+    if args.minutes:
+        return other(args)
     with tempfile.TemporaryDirectory() as name:
         rounds, size = measure(args, Path(name))
     found = summary(rounds) | {"response_bytes": size, "connections": args.connections}
@@ -171,6 +103,32 @@ def run(args: argparse.Namespace) -> int:
         text = json.dumps(told, default=asdict)
         print(text) if args.json == "-" else Path(args.json).write_text(text + "\n")
     return int(found["success"] < REFERENCE["success"])
+
+
+def other(args: argparse.Namespace) -> int:
+    """The open loop, the mixed load or the soak: figures of our server alone."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = fill(folder / "store")
+        (folder / "paths").write_text("\n".join(paths) + "\n")
+        serve = ["-m", "pcompiler", "serve", "--port", "0", "--json"]
+        serve += ["--store", str(folder / "store"), "--workers", str(args.workers)]
+        with running(serve) as ours:
+            response(f"{ours.url}/readyz")
+            if args.minutes:
+                args.seconds = args.minutes * 60
+                found = soak(ours.pid, lambda: asdict(load(ours, folder / "paths", args)))
+            elif args.mixed:
+                found = mixed(ours.url, paths, args.rate or 200.0, args.seconds, args.rounds)
+            else:
+                found = opened(ours.url, paths, args.rate, args.seconds)
+    told = {"hardware": hardware(), "commit": commit(), **found}
+    rows = [(key, str(value)) for key, value in told.items() if key != "rss_mb"]
+    print(render(("figure", "value"), rows))
+    if args.json:
+        text = json.dumps(told)
+        print(text) if args.json == "-" else Path(args.json).write_text(text + "\n")
+    return 0
 
 
 def measure(args: argparse.Namespace, folder: Path) -> tuple[dict[str, list[Round]], int]:
@@ -238,6 +196,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("--connections", type=int, default=1_000, help="(default 1,000)")
     p.add_argument("--workers", type=int, default=1, help="of each server (default 1)")
     p.add_argument("--threads", type=int, default=1, help="of wrk (default 1)")
+    mode = p.add_mutually_exclusive_group()
+    mode.add_argument("--mixed", action="store_true", help="5 %% chats among them, open loop")
+    mode.add_argument("--minutes", type=float, help="soak: whether memory stays flat")
+    p.add_argument("--rate", type=float, help="open loop: requests a second (--mixed: 200)")
+    p.add_argument("--quick", action="store_true", help="one short round")
     p.add_argument("--json", metavar="FILE", help="write the figures; - prints them last")
     return script.main("concurrent_load_test", p, run, argv)
 

@@ -1,0 +1,123 @@
+"""Load on a server in three ways: at a constant rate, with chats among it, and for long."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from pcompiler.bench.load import Tally, message, open_loop
+from pcompiler.bench.slope import slope
+
+CHAT_EVERY = 20  # requests: 5 %, held by arrivals, as answers that take seconds hold no one back
+SAMPLE_S = 1.0
+FLAT_MB_MINUTE = 0.5  # growth beyond doubt that is no longer called flat
+
+
+def told(tally: Tally, kind: str) -> dict[str, float]:
+    """The figures of one kind of requests, latencies in ms."""
+    found = {
+        "asked": tally.asked,
+        "success": tally.success,
+        "refused": tally.refused,
+        "failed": tally.failed,
+        "generator_late_ms": tally.late_s * 1e3,
+    }
+    if tally.seconds:
+        of = tally.latency()
+        found |= {"p50_ms": of.p50 * 1e3, "p99_ms": of.p99 * 1e3, "max_ms": of.most * 1e3}
+    return {f"{kind}_{name}": value for name, value in found.items()}
+
+
+def opened(url: str, paths: Sequence[str], rate: float, seconds: float) -> dict[str, float]:
+    """Look-ups at a constant rate."""
+    return told(_asked(url, paths, rate, seconds, 0)["lookups"], "lookups")
+
+
+def mixed(
+    url: str, paths: Sequence[str], rate: float, seconds: float, rounds: int
+) -> dict[str, float]:
+    """Look-ups alone and with 5 % chats, in turns, at the same rate of look-ups."""
+    alone, among, chats = Tally(), Tally(), Tally()
+    for _ in range(rounds):
+        share = 1 - 1 / CHAT_EVERY
+        _merge(alone, _asked(url, paths, rate * share, seconds, 0)["lookups"])
+        found = _asked(url, paths, rate, seconds, CHAT_EVERY)
+        _merge(among, found["lookups"])
+        _merge(chats, found["chats"])
+    figures = told(alone, "unmixed") | told(among, "mixed") | told(chats, "chats")
+    if alone.seconds and among.seconds:
+        figures["p99_ratio"] = among.latency().p99 / alone.latency().p99
+    return figures
+
+
+def _merge(into: Tally, one: Tally) -> None:
+    into.seconds += one.seconds
+    into.refused += one.refused
+    into.failed += one.failed
+    into.late_s = max(into.late_s, one.late_s)
+
+
+def _asked(
+    url: str, paths: Sequence[str], rate: float, seconds: float, every: int
+) -> dict[str, Tally]:
+    host, port = urlsplit(url).hostname or "", urlsplit(url).port or 80
+    lookups = [message("GET", path, host) for path in paths]
+    body = {
+        "model": paths[0].rpartition("/")[2],
+        "messages": [{"role": "user", "content": "When do you open?"}],
+        "max_tokens": 4,
+    }
+    chat = message("POST", "/v1/chat/completions", host, json.dumps(body).encode())
+
+    def request(number: int) -> tuple[str, bytes]:
+        if every and number % every == every - 1:
+            return "chats", chat
+        return "lookups", lookups[number % len(lookups)]
+
+    return open_loop((host, port), rate, seconds, request)
+
+
+def soak(pid: int, load: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Resident memory of a server's processes while it is under load; the first third warms up."""
+    minutes: list[float] = []
+    megabytes: list[float] = []
+    done, start = threading.Event(), time.monotonic()
+
+    def watch() -> None:
+        while not done.wait(SAMPLE_S):
+            minutes.append((time.monotonic() - start) / 60)
+            megabytes.append(resident_mb(pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        found = load()
+    finally:
+        done.set()
+        watcher.join()
+    warm = len(minutes) // 3
+    grown = slope(minutes[warm:], megabytes[warm:])
+    return {
+        **found,
+        "mb_minute": grown.value,
+        "mb_minute_low": grown.low,
+        "mb_minute_high": grown.high,
+        "flat": not grown.exceeds(FLAT_MB_MINUTE),
+        "rss_mb": megabytes,
+    }
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process and all below it, shared pages counted in each."""
+    import psutil
+
+    total, parent = 0, psutil.Process(pid)
+    for process in (parent, *parent.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total / 2**20

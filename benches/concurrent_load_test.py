@@ -34,6 +34,7 @@ from pcompiler.table import render
 
 HERE = Path(__file__).parent
 AFTER_S = 2.0
+SOAK_LEAST = 0.3  # minutes: samples enough for a slope
 REFERENCE = {"requests_s": 15_000.0, "p50_ms": 45.0, "max_ms": 180.0, "success": 0.9997}
 
 
@@ -86,9 +87,14 @@ def load(server: Server, paths: Path, args: argparse.Namespace) -> Round:
 def run(args: argparse.Namespace) -> int:
     """Measure and print; exit with 1 where too many requests failed."""
     script.check_outputs(args.json)
+    if args.minutes is not None and args.minutes < SOAK_LEAST:
+        raise InputError(f"--minutes {args.minutes:g} is too short; give {SOAK_LEAST} or more.")
+    if args.rate is not None and (args.rate <= 0 or args.minutes):
+        raise InputError("--rate has to be above 0, and does not go with --minutes.")
     if args.quick:
         args.seconds, args.rounds = min(args.seconds, 2.0), 1
-    if args.mixed or (args.rate and args.minutes is None):
+        args.minutes = args.minutes and min(args.minutes, SOAK_LEAST)
+    if args.mixed or args.rate:
         return other(args)
     if shutil.which("wrk") is None:
         raise InputError("wrk is not here; install it, as in: apt-get install wrk.")

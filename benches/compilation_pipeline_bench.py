@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
         rounds = 1 if args.quick else stages.ROUNDS
         taken = list(stages.measure(model, store, runs, config, rounds))
     print(f"{machine}; commit {commit() or 'unknown'}; {config.probes.fitting} fitting probes")
-    by_target = {t: [one for one in taken if one.target == t] for t in targets}
+    measured = dict.fromkeys(one.target for one in taken)  # a quick run leaves one out
+    by_target = {t: [one for one in taken if one.target == t] for t in measured}
     for target, ones in by_target.items():
         print(f"\n{target}\n{_table(ones)}")
     for what in left_out:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pcompiler import pipeline, progress
-from pcompiler.errors import ConfigError, GateMissed
+from pcompiler.errors import BudgetError, ConfigError, GateMissed
 from pcompiler.ir import Fidelity
 from pcompiler.pipeline import Compiled, Gates, Work
 from pcompiler.store.db import Store
@@ -102,8 +103,18 @@ def _texts(work: Work) -> Sequence[Candidate]:
     settings = replace(work.config.targets, rate=0.5)
     settings = text.TARGET.resolved(settings)
     ranked = text.ranked(work.compilation, settings)
-    least = ranked.floor() / len(work.compilation.context)
-    return [*(("text", {"rate": r}) for r in RATES if r > least), ("text", {"rate": None})]
+    tokens = len(work.compilation.context)
+    rates = [rate for rate in RATES if rate > ranked.floor() / tokens]
+
+    def leaves_something(rate: float) -> bool:
+        try:
+            ranked.to(round(rate * tokens))
+        except BudgetError:  # blocks that stay whole, and none fits
+            return False
+        return True
+
+    first = bisect_left(rates, True, key=leaves_something)
+    return [*(("text", {"rate": r}) for r in rates[first:]), ("text", {"rate": None})]
 
 
 class _Search:

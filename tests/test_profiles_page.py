@@ -6,7 +6,6 @@ Skipped without the packages (``pip install -e '.[profile,browser]'``) or a Chro
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from urllib.request import urlopen
 
 import pytest
 from conftest import tiny
+from pages import chromium, watching
 
 from pcompiler.bench.profiles.record import Profile, record
 from pcompiler.bench.profiles.workload import Workload
@@ -27,7 +27,6 @@ from pcompiler.config import Config, ProbeConfig
 
 pytestmark = pytest.mark.browser
 PROMPT = "# Desk\n\nWe open at 8:30. Delivery costs 39 EUR. Returns take 14 days.\n"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 WAIT_MS = 90_000
 
 
@@ -76,33 +75,15 @@ def _text(url: str) -> str:
 @pytest.fixture(scope="module")
 def page(address: str) -> Iterator[Any]:
     """The plugin's page in a browser that reaches nothing but this server."""
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: the browser extra"
-    )
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the path; on Debian: apt-get install chromium")
-    with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1400, "height": 1000})
-        opened.set_default_timeout(WAIT_MS)
-        elsewhere: list[str] = []
-        errors: list[str] = []
-
-        def only_here(route: Any) -> None:
-            if route.request.url.startswith(address):
-                route.continue_()
-            else:
-                elsewhere.append(route.request.url)
-                route.abort()
-
-        opened.route("**/*", only_here)
-        opened.on("pageerror", lambda error: errors.append(str(error)))
+    size = {"width": 1400, "height": 1000}
+    with (
+        chromium() as browser,
+        watching(browser, address, WAIT_MS, viewport=size) as (opened, seen),
+    ):
         opened.goto(f"{address}/data/plugin/pytorch_profiler/index.html")
         opened.get_by_text("Execution Summary").wait_for()
         yield opened
-        browser.close()
-        assert not elsewhere, "the page asked the network for these"
-        assert not errors
+    assert not seen.errors
 
 
 def _show(page: Any, view: str, worker: str) -> None:

@@ -46,6 +46,12 @@ def test_a_strict_gate_falls_back_to_the_exact_cache(compiler: Compiler) -> None
     assert found.compiled.header.kept_tokens == found.compiled.header.context_tokens
 
 
+def test_a_text_that_is_one_whole_block_is_left_as_it_is(compiler: Compiler) -> None:
+    block = "```\n" + "\n".join(f"total_{i} = price_{i} * 2" for i in range(8)) + "\n```\n"
+    found = compiler.search(block, QUERIES, max_kl=1e9, target="text")
+    assert [trial.settings for trial in found.trials] == [{"rate": None}]
+
+
 def test_no_gate_is_refused_before_any_work(compiler: Compiler) -> None:
     with pytest.raises(ConfigError, match="min_agreement or max_kl"):
         compiler.search(PROMPT, QUERIES)

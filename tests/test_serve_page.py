@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import chromium, watching
 from test_serve_command import ROOT, running
 
 pytestmark = pytest.mark.browser
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 WAIT_MS = 180_000
 PROMPT = """# Desk
 
@@ -42,15 +41,8 @@ COUNTED = re.compile(r"\d+ of \d+ · ")
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Debian's Chromium."""
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: the dev extra"
-    )
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the path; on Debian: apt-get install chromium")
-    with api.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -73,26 +65,12 @@ def opened(browser: Any, url: str, refused: int = 0, **options: Any) -> Iterator
     Args:
         refused: a status that is asked for; the console has an error for each such answer.
     """
-    page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
-    page.set_default_timeout(WAIT_MS)
-    elsewhere: list[str] = []
-    errors: list[str] = []
-
-    def only_here(route: Any) -> None:
-        if route.request.url.startswith((url, "data:")):
-            route.continue_()
-        else:
-            elsewhere.append(route.request.url)
-            route.abort()
-
-    page.route("**/*", only_here)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and errors.append(said.text))
-    page.goto(url)
-    yield page
-    page.close()
-    assert not elsewhere
-    assert not [error for error in errors if not refused or f"status of {refused} " not in error]
+    options = {"viewport": {"width": 1280, "height": 900}, **options}
+    with watching(browser, url, WAIT_MS, **options) as (page, seen):
+        page.goto(url)
+        yield page
+    expected = f"status of {refused} "
+    assert not [error for error in seen.errors if not refused or expected not in error]
 
 
 def compiled(page: Any, target: str, **settings: str) -> None:

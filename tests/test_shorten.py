@@ -143,6 +143,15 @@ def test_forced_words_stay_as_whole_words() -> None:
     assert re.search(r"\belse\b", shown)
 
 
+def test_a_block_that_is_whole_or_gone_is_refused_rather_than_gone() -> None:
+    """It was dropped without a word, and a rate of 0.99 left an empty prompt."""
+    lines = "\n".join(f"    total_{i} = price_{i} * count" for i in range(30))
+    whole = shortener(f"```\ndef sums(count):\n{lines}\n```\n")
+    with pytest.raises(BudgetError, match="block of code"):
+        whole.to(round(0.99 * whole.tokens))
+    assert whole.to(whole.tokens).tokens == whole.tokens
+
+
 def test_sections_have_rates_of_their_own_and_the_whole_meets_its_own() -> None:
     body = "The quick brown fox jumps over lazy dogs. Sphinx of black quartz judge my vow. " * 4
     source = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -21,8 +22,13 @@ from pcompiler.device import Device
 
 def rss_bytes(also: Iterable[int] = ()) -> int:
     """Resident memory of this process, and of others by their ids, those that are gone left out."""
-    total = int(psutil.Process().memory_info().rss)
-    for pid in also:
+    return rss_of((os.getpid(), *also))
+
+
+def rss_of(pids: Iterable[int]) -> int:
+    """Resident memory of processes by their ids; pages that they share count in each."""
+    total = 0
+    for pid in pids:
         with suppress(psutil.NoSuchProcess):
             total += psutil.Process(pid).memory_info().rss
     return total

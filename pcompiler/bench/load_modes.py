@@ -6,10 +6,10 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+from pcompiler.bench.held import rss_of
 from pcompiler.bench.load import Tally, message, open_loop
 from pcompiler.bench.slope import slope
 
@@ -116,8 +116,5 @@ def resident_mb(pid: int) -> float:
     """Resident memory of a process and all below it, shared pages counted in each."""
     import psutil
 
-    total, parent = 0, psutil.Process(pid)
-    for process in (parent, *parent.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            total += process.memory_info().rss
-    return total / 2**20
+    below = psutil.Process(pid).children(recursive=True)
+    return rss_of((pid, *(process.pid for process in below))) / 2**20

@@ -20,6 +20,7 @@ from pcompiler.bench.harness import Figure, Samples, Setting
 from pcompiler.codec import zstd
 from pcompiler.config import Config, TargetConfig
 from pcompiler.embed.encoder import Encoder
+from pcompiler.errors import BudgetError
 from pcompiler.frontend import parse
 from pcompiler.model import LanguageModel
 from pcompiler.passes.shorten import Settings, Shortener, without_model
@@ -150,11 +151,12 @@ def _best(text: str, kind: str, model: LanguageModel, encoder: Encoder) -> Liken
     original = quality.perplexity(model, text)
 
     def at(saved: float) -> Likeness:
-        done = shortener.to(round((1 - saved) * shortener.tokens))
+        try:
+            done = shortener.to(round((1 - saved) * shortener.tokens))
+        except BudgetError:  # a block that stays whole
+            return NOTHING
         short = "".join(m.content for m in done.prompt.messages)
         short = short.removeprefix("```\n").removesuffix("\n```\n") if source != text else short
-        if not short.strip():  # a small block of code goes whole
-            return NOTHING
         kept = len(zstd.compress(short.encode(), LEVEL))
         return Likeness(
             1 - done.tokens / shortener.tokens,

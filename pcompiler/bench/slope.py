@@ -61,19 +61,23 @@ def slope(steps: Sequence[float], values: Sequence[float], seed: int = 0) -> Slo
         raise InputError(f"{len(values)} samples say nothing of a slope; take {FEWEST} or more.")
     keep = np.unique(np.linspace(0, len(values) - 1, min(MOST, len(values))).round().astype(int))
     x, y = np.asarray(steps, float)[keep], np.asarray(values, float)[keep]
-    first, second = np.triu_indices(len(x), 1)
-    run = x[second] - x[first]
-
-    def fitted(of: Series) -> float:
-        return float(np.median((of[second] - of[first]) / run))
-
-    value = fitted(y)
+    value = float(np.median(between(x, y)))
     residuals = y - value * x
     rng = np.random.default_rng(seed)
     length = max(2, math.ceil(len(x) ** 0.5))
-    drawn = [value + fitted(_runs(residuals, length, rng)) for _ in range(DRAWS)]
+    drawn = [
+        value + float(np.median(between(x, _runs(residuals, length, rng)))) for _ in range(DRAWS)
+    ]
     low, high = np.quantile(drawn, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return Slope(value, float(low), float(high), len(values))
+
+
+def between(steps: npt.ArrayLike, values: npt.ArrayLike) -> Series:
+    """(n (n − 1) / 2,) the slopes between all pairs; Theil and Sen's is their median."""
+    x, y = np.asarray(steps, float), np.asarray(values, float)
+    first, second = np.triu_indices(len(x), 1)
+    found: Series = (y[second] - y[first]) / (x[second] - x[first])
+    return found
 
 
 def _runs(residuals: Series, length: int, rng: np.random.Generator) -> Series:

@@ -6,11 +6,13 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from pcompiler.bench.harness import spread
 from pcompiler.bench.history import History, Kept, Point, Setup, series, setup
+from pcompiler.bench.slope import between
 
 FEWEST = 5  # runs that can show a trend: of fewer, all in order is no rare chance
 Z = 1.96  # of a 95 % interval
@@ -72,9 +74,11 @@ def trend(label: str, points: Sequence[Point]) -> Trend:
 
 
 def slope(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median of the slopes between all pairs, and its 95 % interval by Kendall's variance."""
-    pairs = combinations(enumerate(values), 2)
-    slopes = sorted((b - a) / (j - i) for (i, a), (j, b) in pairs)
+    """Theil and Sen's slope from a run to the next, and its 95 % interval by Kendall's variance.
+
+    Runs are few and apart, unlike samples of one run: see ``bench.slope`` for those.
+    """
+    slopes = np.sort(between(range(len(values)), values)).tolist()
     n, count = len(values), len(slopes)
     half = Z * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     low = max(0, math.floor((count - half) / 2))

@@ -11,6 +11,7 @@ import numpy as np
 
 from pcompiler import meter
 from pcompiler.config import TargetConfig
+from pcompiler.errors import BudgetError
 from pcompiler.ir import Prompt
 from pcompiler.passes import deduplicate, normalize, protect, rank, seams, sections
 from pcompiler.passes.count import Counter, Render, View, plain, starts
@@ -21,6 +22,7 @@ from pcompiler.passes.words import Words
 
 # Of the budget, for protected spans that stand alone: "39 EUR" without its sentence says nothing.
 MAX_STRAYS = 0.05
+LEAST = 16  # tokens: of a smaller budget it is no wonder that nothing is left
 _RECOUNT = 0.003  # of the budget: what segments counted one by one may be off
 _RECOUNTS = 4
 
@@ -90,7 +92,8 @@ class Shortener:
         """At most so many tokens.
 
         Raises:
-            BudgetError: what has to stay does not fit.
+            BudgetError: what has to stay does not fit, or nothing but whole blocks could be kept
+                and none of them fits.
         """
         every = self._settings.classes
         classes = every if self._settings.strict else every[: self._protectable(budget)]
@@ -103,6 +106,12 @@ class Shortener:
                 break
         within = [one for one in found if one.tokens <= budget]
         best = max(within or found[-1:], key=lambda one: one.tokens)
+        if budget >= LEAST and _is_empty(best.prompt) and not _is_empty(self.prompt):
+            raise BudgetError(
+                f"of {budget} tokens nothing can be made: the prompt is of parts that stay whole, "
+                "such as a block of code, and none of them fits. Raise the rate, or put a blank "
+                "line where a long block may be cut."
+            )
         meter.count("pass_tokens", self.tokens, side="in")
         meter.count("pass_tokens", best.tokens, side="out")
         return best
@@ -204,6 +213,10 @@ class Shortener:
     @cached_property
     def _counter(self) -> Counter:
         return Counter(self.prompt, self._words, self._render, self.tokens)
+
+
+def _is_empty(prompt: Prompt) -> bool:
+    return not any(message.content.strip() for message in prompt.messages)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ PcompilerError
 │   ├── Busy                 more work is waiting than the server takes on
 │   └── Gone                 the process that does the work died, or is starting
 ├── GateMissed           exit 1: the artifact is less faithful than was asked for
+├── KernelError          exit 3: a fast path whose result is not that of plain torch
 └── DamageError          exit 3: bytes that are not what was written
 """
 
@@ -117,6 +118,12 @@ class GateMissed(PcompilerError):  # noqa: N818 - an outcome, not a fault
     ) -> None:
         super().__init__(message)
         self.measured, self.size_bytes = measured, size_bytes
+
+
+class KernelError(PcompilerError):
+    """A fast path whose result is not that of its plain torch twin."""
+
+    exit_code = 3
 
 
 class DamageError(PcompilerError):

@@ -38,7 +38,8 @@ def main() -> None:
     fitting = QUICK_FITTING if options.quick else options.fitting
 
     def rows_of(model: LanguageModel, context: LadderContext) -> Row:
-        return measure(model, context, GRIDS[options.grid], fitting, options.kvpress)
+        grid = GRIDS[options.grid]
+        return measure(model, context, grid, fitting, options.kvpress, options.refine)
 
     climb(options, chosen, rows_of, table)
 
@@ -52,9 +53,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="CONTEXT", help="these contexts only")
     parser.add_argument("--grid", choices=GRIDS, default="headline")
     parser.add_argument("--fitting", type=int, default=56, help="self-study probes of a context")
+    parser.add_argument("--refine", type=int, default=0, metavar="STEPS", help="also distil")
     parser.add_argument("--kvpress", type=Path, help="interpreter that has kvpress, for peers")
     parser.add_argument("--quick", action="store_true", help="one context, few probes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     parser.add_argument("--json", metavar="FILE", help="all rows; - prints them as the last line")
     return parser.parse_args()

@@ -24,7 +24,7 @@ def climb(
     """Measure the contexts that are not in ``options.out`` yet, then print and write all.
 
     Args:
-        options: of a script: ``out``, ``device``, ``threads`` and ``json``.
+        options: of a script: ``out``, ``device``, ``dtype``, ``threads`` and ``json``.
         chosen: the contexts.
         measure: all rows of one.
         table: of all of them, for people.
@@ -33,7 +33,7 @@ def climb(
     options.out.mkdir(parents=True, exist_ok=True)
     missing = [context for context in chosen if not files[context.name].is_file()]
     if missing:
-        model = LanguageModel.load("smollm2", options.device)
+        model = LanguageModel.load("smollm2", options.device, options.dtype)
         model.device.use_threads(options.threads)
         for number, context in enumerate(missing, 1):
             print(f"{context.name} ({number} of {len(missing)})", file=sys.stderr, flush=True)

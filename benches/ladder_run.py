@@ -13,6 +13,7 @@ from benches.peers.run_kvpress import job, kvpress, presses
 from pcompiler import embedded, fidelity
 from pcompiler.codec import tensors, zstd
 from pcompiler.config import Config, ProbeConfig
+from pcompiler.dynamics.distil import refine
 from pcompiler.dynamics.ridge import Ridge
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
@@ -36,11 +37,14 @@ HEADLINE = (
 FULL = (
     *(Recipe(f, 0) for f in FACTORS),
     *(Recipe(f, 0, budget="head") for f in (10.0, 50.0)),
+    *(Recipe(f, 0, by_attention=True) for f in FACTORS),
     *(Recipe(f, 0, matched=False) for f in (10.0, 50.0)),
     *(Recipe(f, rank) for f in FACTORS for rank in (4, 16, 64)),
     *(Recipe(None, rank) for rank in (4, 16, 64, ALL)),
 )
-GRIDS = {"headline": HEADLINE, "full": FULL}
+WEIGHTS = tuple(Recipe(None, rank) for rank in (64, ALL))
+GRIDS = {"headline": HEADLINE, "full": FULL, "weights": WEIGHTS}
+REFINED = Recipe(None, 64)  # the one that gradients go on from, if asked to
 BYTE_BUDGET = Recipe(50.0, 4)  # also in 8 bit: for the reference's 0.5 MB a context
 PRESSES = ("snapkv", "expected_attention")
 PEER_FACTORS = (10.0,)
@@ -52,6 +56,7 @@ def measure(
     grid: Sequence[Recipe],
     fitting: int,
     peer: Path | None,
+    refine_steps: int = 0,
 ) -> Row:
     """All rows of one context."""
     probes = [Probe(query) for query in (*context.held_out, *context.uncovered)]
@@ -62,7 +67,7 @@ def measure(
     _ = known.rows
     probing_s = time.perf_counter() - start
     ladder = _Ladder(known, fidelity.reference(known, probes), len(context.held_out))
-    rows = ladder.climb(grid)
+    rows = ladder.climb(grid, refine_steps)
     if peer is not None:
         wanted = presses(PRESSES, PEER_FACTORS, len(known.context))
         rows += _peer_rows(kvpress(peer, embedded.folder(), job(known, ladder.reference, wanted)))
@@ -86,8 +91,8 @@ class _Ladder:
         self._held_out = range(held_out)
         self._uncovered = range(held_out, len(reference.queries))
 
-    def climb(self, grid: Sequence[Recipe]) -> list[Row]:
-        """Rows of all recipes, and of no prompt."""
+    def climb(self, grid: Sequence[Recipe], refine_steps: int) -> list[Row]:
+        """Rows of all recipes, of no prompt, and of what so many steps make of one recipe."""
         start = time.perf_counter()
         solvers = [Ridge([recipe.rank] * self.known.model.card.layers) for recipe in grid]
         students = students_of(self.known, grid, solvers)
@@ -101,7 +106,17 @@ class _Ladder:
             rows.append(self._row(recipe, chosen, 16) | notes | seconds)
             if recipe == BYTE_BUDGET:
                 rows.append(self._row(recipe, chosen, 8) | notes | seconds)
+            if recipe == REFINED and refine_steps:
+                rows.append(self._refined(recipe, prefixes[recipe], refine_steps))
         return rows
+
+    def _refined(self, recipe: Recipe, closed_form: Prefix, steps: int) -> Row:
+        known, start = self.known, time.perf_counter()
+        seed = known.config.compile.seed
+        after = refine(known.model, known.teacher, closed_form, known.rows, steps, seed)
+        chosen, notes = best(known, after, nothing(known.model))
+        took = {"refine_s": time.perf_counter() - start, "steps": steps}
+        return self._row(recipe, chosen, 16) | {"method": "weights refined"} | notes | took
 
     def _chosen(self, recipe: Recipe, prefixes: dict[Recipe, Prefix]) -> tuple[Prefix, Row]:
         """As the targets do: the patch at the strength that validation probes choose."""
@@ -119,6 +134,7 @@ class _Ladder:
         kind = "weights" if recipe.factor is None else "hybrid"
         plain = "matching" if recipe.matched else "eviction"
         plain += " per head" if recipe.budget == "head" else ""
+        plain += " by attention" if recipe.by_attention else ""
         return {
             "method": kind if recipe.rank else plain,
             **asdict(recipe),

@@ -61,6 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--llmlingua", type=Path, help="interpreter that has llmlingua")
     parser.add_argument("--quick", action="store_true", help="one context, one rate")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads, the peer's too")
     parser.add_argument("--json", metavar="FILE", help="all rows; - prints them as the last line")
     return parser.parse_args()

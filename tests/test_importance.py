@@ -54,6 +54,20 @@ def test_importance_is_what_the_stream_loses_without_a_key(family: str) -> None:
     torch.testing.assert_close(advanced(model).importance, one_by_one(model), rtol=1e-3, atol=1e-7)
 
 
+@torch.no_grad()
+def test_attention_alone_is_the_root_mean_square_of_the_weights() -> None:
+    model = tiny("llama")
+    teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(FITTING))
+    block, context = Block(model, LAYER), teacher.context(LAYER)
+    seen = [
+        teacher.attend(block, i, teacher.project(block, i, teacher.h[i]), context).weights
+        for i in range(len(teacher.packs))
+    ]
+    squares = torch.cat(seen, dim=1).square().mean(1)
+    wanted = squares.view(model.card.kv_heads, -1, len(CONTEXT)).mean(1).sqrt()
+    torch.testing.assert_close(advanced(model).attention, wanted, rtol=1e-3, atol=1e-7)
+
+
 @pytest.mark.parametrize("family", FAMILY_EXTRAS)
 @torch.no_grad()
 def test_a_head_that_writes_nothing_needs_no_keys(family: str) -> None:

@@ -30,7 +30,7 @@ def student_of(
     if factor is None:
         return Student(Walker(model, pack_rows(ROWS, bare=True), 0), solve=solve)
     walker = Walker(model, teacher.packs, teacher.start)
-    return Student(walker, lambda _, w: most_important(w, factor), matched, solve)
+    return Student(walker, lambda _, t: most_important(t.importance, factor), matched, solve)
 
 
 @pytest.mark.parametrize("family", FAMILY_EXTRAS)

@@ -223,16 +223,18 @@ class Teacher(Walker):
         h: of each pack the stream after the layer that was walked last, (t, d).
         importance: (H_kv, n), in the layer that was walked last, over the fitting packs; see
             ``Importance``.
+        attention: (H_kv, n), likewise, by attention weights alone.
         output: of each pack, the attention's output in that layer, (t, H·d_head).
     """
 
     importance: torch.Tensor
+    attention: torch.Tensor
 
     def __init__(self, model: LanguageModel, prefix: Prefix, packs: Sequence[Pack]) -> None:
         super().__init__(model, packs, prefix.length)
         self._prefix = prefix
         self._positions = torch.arange(prefix.length, device=model.device.handle)
-        self._recorded: list[tuple[Stream, Stream, torch.Tensor]] = []
+        self._recorded: list[tuple[Stream, Stream, torch.Tensor, torch.Tensor]] = []
 
     def record(self, depth: int | None = None) -> torch.Tensor:
         """Walk through all layers now, or the first few; ``advance`` then reads what was seen.
@@ -245,9 +247,10 @@ class Teacher(Walker):
             for layer in layers:
                 with of_layer("teacher", layer, self.model.card.layers):
                     self.advance(Block(self.model, layer), layer)
-                self._recorded.append((self.h, self.output, self.importance))
+                seen = self.h, self.output, self.importance, self.attention
+                self._recorded.append(seen)
                 shown.update()
-        return torch.stack([importance for _, _, importance in self._recorded])
+        return torch.stack([importance for _, _, importance, _ in self._recorded])
 
     def context(self, layer: int) -> Before:
         """The prompt's keys and values in a layer, in the model's dtype."""
@@ -258,7 +261,7 @@ class Teacher(Walker):
     def advance(self, block: Block, layer: int) -> None:
         """Walk all packs through one block."""
         if layer < len(self._recorded):
-            self.h, self.output, self.importance = self._recorded[layer]
+            self.h, self.output, self.importance, self.attention = self._recorded[layer]
             return
         card = self.model.card
         entered, self.h = self.h, self.stream(card.hidden)
@@ -275,4 +278,4 @@ class Teacher(Walker):
             if not pack.validation:
                 seen = attention.weights, attention.output, attended
                 importance.add(*seen, (h, r), pack.weight)
-        self.importance = importance.result()
+        self.importance, self.attention = importance.result(), importance.attention()

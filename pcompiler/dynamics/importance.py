@@ -69,3 +69,9 @@ class Importance:
         squares = self._squares * lengths * rescaled / self._stream
         pooled: torch.Tensor = squares.view(len(self._values), groups, -1).mean(1)
         return pooled.sqrt()
+
+    def attention(self) -> torch.Tensor:
+        """(H_kv, n), root mean square of the attention weights alone, as in arXiv 2602.16284."""
+        squares = (self._squares / self._rows).view(len(self._values), -1, self._values.shape[1])
+        pooled: torch.Tensor = squares.mean(1)
+        return pooled.sqrt()

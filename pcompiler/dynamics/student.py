@@ -24,8 +24,8 @@ from pcompiler.runtime.prefix import GONE, Prefix, nothing
 SUM_TOKENS = 2048  # rows that are multiplied at once
 SINK_TOKENS = 3  # first positions without a cache: the attention sink, with enormous activations
 
-# A layer and the importance of its keys, (H_kv, n) → positions to keep, (H_kv, m).
-Chooser: TypeAlias = Callable[[int, torch.Tensor], torch.Tensor]
+# A layer and the teacher, which has just left it → positions of keys to keep, (H_kv, m).
+Chooser: TypeAlias = Callable[[int, Teacher], torch.Tensor]
 # A layer, moments of fitting and of validation rows → its delta; none: better left as it is.
 PatchSolver: TypeAlias = Callable[[int, Moments, Moments], "Delta | None"]
 
@@ -79,7 +79,7 @@ class Student:
         context = teacher.context(layer)
         if self.choose is None:
             return keep(context, context.positions[:, :0])
-        kept = keep(context, self.choose(layer, teacher.importance))
+        kept = keep(context, self.choose(layer, teacher))
         if self.matched:
             start = time.perf_counter()
             kept = match(self.walker, block, teacher, context, kept)

@@ -39,12 +39,14 @@ class Recipe:
         rank: of the patch; 0: no patch.
         matched: fit β and values, or keep the chosen keys as they are.
         budget: of keys, as in the settings; none: what they say.
+        by_attention: choose keys by attention weights alone, as many for every head.
     """
 
     factor: float | None
     rank: int
     matched: bool = True
     budget: str | None = None
+    by_attention: bool = False
 
 
 def fit(compilation: Compilation, recipes: Sequence[Recipe]) -> list[Prefix]:
@@ -108,15 +110,18 @@ def _student(
         return Student(Walker(model, pack_rows(compilation.rows, bare=True), 0), solve=solve)
     walker = Walker(model, packs, compilation.teacher.length)
     if weights is None or _budget(compilation, recipe) == "head":
-        return Student(
-            walker, lambda _, here: matching.most_important(here, factor), recipe.matched, solve
-        )
+
+        def choose(_layer: int, teacher: Teacher) -> torch.Tensor:
+            weights = teacher.attention if recipe.by_attention else teacher.importance
+            return matching.most_important(weights, factor)
+
+        return Student(walker, choose, recipe.matched, solve)
     kept = matching.most_important_of_all(weights, factor)
     return Student(walker, lambda layer, _: kept[layer], recipe.matched, solve)
 
 
 def _budget(compilation: Compilation, recipe: Recipe) -> str:
-    return recipe.budget or compilation.config.targets.budget
+    return "head" if recipe.by_attention else recipe.budget or compilation.config.targets.budget
 
 
 def _directions(compilation: Compilation, budget: int) -> int:

@@ -43,7 +43,8 @@ FULL = (
     *(Recipe(None, rank) for rank in (4, 16, 64, ALL)),
 )
 WEIGHTS = tuple(Recipe(None, rank) for rank in (64, ALL))
-GRIDS = {"headline": HEADLINE, "full": FULL, "weights": WEIGHTS}
+PUBLISHED = tuple(Recipe(f, 0, by_attention=True) for f in (10.0, 50.0))  # arXiv 2602.16284
+GRIDS = {"headline": HEADLINE, "full": FULL, "weights": WEIGHTS, "published": PUBLISHED}
 REFINED = Recipe(None, 64)  # the one that gradients go on from, if asked to
 BYTE_BUDGET = Recipe(50.0, 4)  # also in 8 bit: for the reference's 0.5 MB a context
 PRESSES = ("snapkv", "expected_attention")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, TypedDict
 from pcompiler import nearest, pipeline
 from pcompiler.closing import Closing
 from pcompiler.config import Config, ModelConfig
+from pcompiler.errors import ConfigError
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
 from pcompiler.model import LanguageModel
 from pcompiler.pipeline import Compiled, Gates, Work
+from pcompiler.remote.shared import opened
 from pcompiler.search import Found, search
 from pcompiler.session import Session
 from pcompiler.store.artifact import Artifact, Header
@@ -52,7 +54,11 @@ class Compiler(Closing):
         model: a name (see ``LanguageModel.load``) or a loaded model.
         device: auto, cpu, cuda, cuda:N or mps; for a model given by name.
         store: the store's folder, or an open store; the user's data folder by default.
-        config: settings; ``model``, ``device`` and ``store`` go before what it says.
+        config: settings; ``model``, ``device``, ``store`` and ``remote`` go before what it says.
+        remote: an object store behind it, which machines share: s3://, gs://, az:// or file://.
+
+    Raises:
+        ConfigError: no remote that can be, or one for a store that is open already.
 
     Example:
         >>> with Compiler() as compiler:
@@ -67,8 +73,13 @@ class Compiler(Closing):
         device: str | None = None,
         store: str | Path | Store | None = None,
         config: Config | None = None,
+        remote: str | None = None,
     ) -> None:
         config = config or Config()
+        if remote is not None:
+            if isinstance(store, Store):
+                raise ConfigError("a store that is open has its remote, or none: give its folder.")
+            config = replace(config, store=replace(config.store, remote=remote))
         if isinstance(model, str) or device is not None:
             named = ModelConfig(
                 model if isinstance(model, str) else config.model.name,
@@ -94,7 +105,7 @@ class Compiler(Closing):
     def store(self) -> Store:
         """The store; opened for writing when first asked for."""
         if self._store is None:
-            self._store = Store(self.config.store.folder, settings=self.config.store)
+            self._store = opened(self.config.store)
         return self._store
 
     def close(self) -> None:

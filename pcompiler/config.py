@@ -13,6 +13,7 @@ from typing import Any
 
 from pcompiler.errors import ConfigError
 from pcompiler.serving import ServeConfig
+from pcompiler.sharing import REMOTE_RANGES, check_remote
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,7 +29,7 @@ DUPLICATES = ("auto", "exact", "near", "meaning")
 
 
 DURABILITIES = ("process", "power")
-STORE_RANGES = {
+STORE_RANGES: dict[str, tuple[float, float]] = {
     "cache_mb": (0, 2**20),
     "write_buffer_mb": (1, 2**12),
     "block_kb": (1, 2**12),
@@ -36,6 +37,7 @@ STORE_RANGES = {
     "bottom_level": (1, 22),
     "bottom_dictionary_kb": (0, 1024),
     "background_jobs": (1, 64),
+    **REMOTE_RANGES,
 }
 
 
@@ -165,8 +167,13 @@ class StoreConfig:
     bottom_level: int = 9  # of zstd, where nearly all records end up
     bottom_dictionary_kb: int = 64  # of a dictionary for each table there; 0: none
     background_jobs: int = 2  # threads that write and merge tables
+    remote: str = ""  # s3://, gs://, az:// or file://: what machines share; empty: nothing
+    remote_timeout_s: float = 10.0  # of a request to it, beside what many bytes take
+    remote_close_s: float = 10.0  # for uploads, on closing; the rest waits for the next time
+    remote_absent_s: float = 5.0  # in which it is not asked again for what it does not have
 
     def __post_init__(self) -> None:
+        check_remote(self.remote)
         level, threads = self.zstd_level, self.zstd_threads
         _require(level in ZSTD_LEVELS, "zstd_level", level, "from -7 to 22 and not 0")
         allowed = f"from 1 to {MAX_ZSTD_THREADS}, or 0 for all cores"

@@ -11,7 +11,7 @@ PcompilerError
 │   ├── StoreUnavailable     a store that is locked, read-only or full
 │   ├── MismatchError        an artifact of another model, tokenizer or newer format
 │   ├── VectorError          embeddings of another dimension or encoder, or not finite
-│   ├── RemoteError          a server for embeddings that does not answer as it should
+│   ├── RemoteError          a server of embeddings or artifacts that does not answer as it should
 │   └── SolveError           a linear system that has no finite, unique solution
 ├── Overloaded           exit 2: of the server, for now: come back after retry_after_s
 │   ├── Busy                 more work is waiting than the server takes on
@@ -76,7 +76,7 @@ class VectorError(UserError):
 
 
 class RemoteError(UserError):
-    """A server that was asked for embeddings does not answer, refuses, or answers nonsense."""
+    """A server of embeddings, or a shared store, does not answer, refuses, or answers nonsense."""
 
 
 class SolveError(UserError):

@@ -22,7 +22,7 @@ Labels = Mapping[str, tuple[str, ...]]
 TARGETS = ("kv", "weights", "hybrid", "text")
 FAMILIES = (
     *("artifacts", "tensors", "prompts", "probes", "dictionaries"),
-    *("embeddings", "names", "drafts", "quarantine", "metadata"),
+    *("embeddings", "names", "drafts", "uploads", "quarantine", "metadata"),
 )
 ROUTES = (
     *("/", "/healthz", "/readyz", "/openapi.json", "/metrics", "/metrics/{section}"),

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import objects
 import pytest
 import serving
 import torch
+from machines import Machines
 from serving import Server
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -245,6 +247,37 @@ def desk(served: Server) -> dict[str, Any]:
         assert done.status_code == 200, done.text
         header: dict[str, Any] = client.get(f"/v1/artifacts/{done.json()['artifact']}").json()
         return header
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[Machines]:
+    """Machines that share a folder."""
+    (tmp_path / "remote").mkdir()
+    made = Machines(tmp_path, (tmp_path / "remote").as_uri())
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server that speaks S3 and has a bucket: bucket."""
+    pytest.importorskip("moto")
+    with objects.server() as address:
+        objects.make_bucket(address, "bucket")
+        yield address
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[objects.Proxy]:
+    """A proxy before that server, where the environment leads."""
+    with objects.proxy(s3_server) as made:
+        environment = {
+            **{"AWS_ACCESS_KEY_ID": "AKIATESTKEY", "AWS_SECRET_ACCESS_KEY": "sesame-open"},
+            **{"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": made.url, "AWS_ALLOW_HTTP": "true"},
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield made
 
 
 @pytest.fixture(scope="session")

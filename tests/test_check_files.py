@@ -20,6 +20,7 @@ from pcompiler.store.check import check
 from pcompiler.store.db import Store
 from pcompiler.store.drafts import Draft
 from pcompiler.store.records import SEALED
+from pcompiler.store.uploads import Upload
 
 __all__ = ["copy", "good"]  # fixtures
 
@@ -120,6 +121,8 @@ def test_damage_in_the_files_of_any_kind_of_record_is_mended(copy: Path) -> None
             store.records.put("embeddings", b"%d" % number, bytes(100))
             draft = Draft(f"{number:024x}", artifact(0).header.prompt_hash, None)
             store.records.put("drafts", draft.id.encode(), draft.encode())
+            upload = Upload(draft.id, "file:///shared", "2026-01-01T00:00:00+00:00")
+            store.records.put("uploads", draft.id.encode(), upload.encode())
         store.add_dictionary(dictionary.train(records(50), 4096))
         store.records.engine.compact()
     tables = [path.name for path in sorted(copy.glob("*.sst"))]

@@ -111,7 +111,7 @@ def test_readers_count_as_users_and_the_file_of_uses_stays_short(
     assert list(before) == [f"{1:024x}"]
     monkeypatch.setattr(uses, "FOLD_BYTES", 100)
     with Store(tmp_path / "s") as store:
-        assert store.last_uses() == before
+        assert store.uses.last() == before
     assert (tmp_path / "s" / uses.USES).stat().st_size < size / 40
 
 

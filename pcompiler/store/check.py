@@ -21,6 +21,7 @@ from pcompiler.store.rocksdb import uncached
 from pcompiler.store.salvage import Damage, quarantine_key, read_around, rebuild
 from pcompiler.store.seal import unseal
 from pcompiler.store.texts import CURRENT, TEXTS
+from pcompiler.store.uploads import Upload
 
 
 @dataclass
@@ -150,6 +151,8 @@ class _Examination:
             Name.decode(key, value)
         elif family == "drafts":
             self._needs["prompts", Draft.decode(key, value).prompt_hash] = key
+        elif family == "uploads":
+            Upload.decode(key, value)
 
     def _apart(self) -> Iterator[Damage]:
         """What belongs together and is not."""
@@ -166,7 +169,7 @@ class _Examination:
             what = "the dictionary that it names is missing."
             yield Damage("dictionaries", CURRENT.encode(), what, record)
         usable = self._headers.keys() & self._bodies
-        for name in self._names():
+        for name in () if self._store.settings.remote else self._names():  # it may be there
             if name.artifact is not None and name.artifact not in usable:
                 what = f"artifact {name.artifact}, which it points at, is missing."
                 yield Damage("names", name.name.encode(), what)

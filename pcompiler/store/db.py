@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from pcompiler.store.uses import Uses
 __all__ = ["Store", "holds_store"]
 
 _ID = re.compile(r"[0-9a-f]{4,24}")
+Text = tuple[str, str]  # its family, and itself
 
 
 class Store(Closing):
@@ -40,6 +41,7 @@ class Store(Closing):
     Attributes:
         records: what it is made of.
         names, drafts: what artifacts are called; prompts compiled without a language model.
+        uses: when each artifact was last got.
 
     Raises:
         StoreUnavailable: locked by another writer, not writable, or no store to read.
@@ -50,14 +52,15 @@ class Store(Closing):
     def __init__(
         self, path: Path, access: Access = "write", settings: StoreConfig | None = None
     ) -> None:
-        self.path, self.settings = path, settings or StoreConfig()
+        self.path, self.settings, self.uses = path, settings or StoreConfig(), Uses(path)
         self.records = Records(path, access, self.settings)
         self._texts = Texts(self.records)
         self.names, self.drafts = Names(self.records), Drafts(self, self._texts)
-        self._uses = Uses(path)
+        # What is written along with an artifact that is new or changed, by its id.
+        self.noted: Callable[[str], list[Change]] = lambda _: []
         self._changing = threading.RLock()  # what is read and then written is read by one at a time
         if access == "write":
-            self._uses.fold()
+            self.uses.fold()
 
     def close(self) -> None:
         """Let go of the files and the lock; closing twice does nothing."""
@@ -85,23 +88,29 @@ class Store(Closing):
         header = artifact.header
         assert content_hash(source) == header.prompt_hash, "the prompt that was compiled"
         assert content_hash(probes) == header.probes_hash, "the probes that were measured"
+        lists = [("probes", text) for text in (probes, fitting) if text]
+        self.keep(artifact, [("prompts", source), *lists], self.noted(header.id))
+
+    def keep(self, artifact: Artifact, texts: list[Text], also: Sequence[Change] = ()) -> None:
+        """Store an artifact with those of its texts that are at hand; see ``put``."""
+        header, encode = artifact.header, self._texts.encode
         key = header.id.encode()
-        lists, encode = [text for text in (probes, fitting) if text], self._texts.encode
         with self._changing:
             if self.settings.max_bytes is not None:
                 space.make_room(self, self.settings.max_bytes, header)
             self.records.write(
                 [
                     ("tensors", key, artifact.body),
-                    ("prompts", header.prompt_hash.encode(), encode(source)),
-                    *(("probes", content_hash(text).encode(), encode(text)) for text in lists),
+                    *((kind, content_hash(text).encode(), encode(text)) for kind, text in texts),
                     ("artifacts", key, header.record()),
+                    *also,
                 ]
             )
 
     def annotate(self, header: Header) -> None:
         """Replace the header of an artifact that is here, for what is known only afterwards."""
-        self.records.write([("artifacts", header.id.encode(), header.record())])
+        record = ("artifacts", header.id.encode(), header.record())
+        self.records.write([record, *self.noted(header.id)])
 
     def point(self, targets: Mapping[str, str]) -> None:
         """Point names at artifacts, all at once.
@@ -123,10 +132,12 @@ class Store(Closing):
         """
         with self._changing:
             before = self.names.find(full_name(name))
+            changes = self.names.pointed({name: header.id})
             if fresh and before is not None and before.artifact != header.id:
                 header = replace(header, parent=before.artifact)
-            record = ("artifacts", header.id.encode(), header.record())
-            self.records.write([record, *self.names.pointed({name: header.id})])
+                changes += [("artifacts", header.id.encode(), header.record())]
+                changes += self.noted(header.id)
+            self.records.write(changes)
         return header
 
     def delete(self, artifact_id: str) -> None:
@@ -137,8 +148,7 @@ class Store(Closing):
         """
         with self._changing:
             header = self.header(artifact_id)
-            names = self.names.of(header.id)
-            pins = [name.name for name in names if name.pinned]
+            pins = [name.name for name in self.names.of(header.id) if name.pinned]
             if pins:
                 raise StoreUnavailable(
                     f"artifact {header.id} is pinned as {', '.join(pins)}; it was not deleted. "
@@ -146,11 +156,12 @@ class Store(Closing):
                 )
             self.records.write(self.removal(header.id))
 
-    def removal(self, artifact_id: str) -> list[Change]:
-        """The changes that take an artifact away, and names off it."""
+    def removal(self, artifact_id: str, unname: bool = True) -> list[Change]:
+        """The changes that take an artifact away, and names off it unless it is to come back."""
         key = artifact_id.encode()
-        free = self.names.pointed({name.name: None for name in self.names.of(artifact_id)})
-        return [("artifacts", key, None), ("tensors", key, None), *free]
+        gone: list[Change] = [(kind, key, None) for kind in ("artifacts", "tensors", "uploads")]
+        names = self.names.of(artifact_id) if unname else ()
+        return [*gone, *self.names.pointed({name.name: None for name in names})]
 
     def find(self, artifact_id: str) -> Header | None:
         """The header with exactly this id, or nothing."""
@@ -185,12 +196,8 @@ class Store(Closing):
         body = self.records.get("tensors", header.id.encode())
         if body is None:
             raise DamageError(f"artifact {header.id} in {self.path} has lost its tensors.")
-        self._uses.note(header.id)
+        self.uses.note(header.id)
         return Artifact(header, body)
-
-    def last_uses(self) -> dict[str, int]:
-        """By id: when an artifact was last got, in seconds since 1970."""
-        return self._uses.last()
 
     def source(self, prompt_hash: str) -> str | None:
         """The prompt with this content hash, if it is here."""
@@ -238,13 +245,7 @@ class Store(Closing):
         try:
             return self.records.get_many("embeddings", keys)
         except DamageError:
-            return [self._vector(key) for key in keys]
-
-    def _vector(self, key: bytes) -> bytes | None:
-        try:
-            return self.records.get("embeddings", key)
-        except DamageError:
-            return None
+            return [self.records.get_whole("embeddings", key) for key in keys]
 
     def add_vectors(self, records: Mapping[bytes, bytes]) -> None:
         """Store embeddings by key, all or nothing."""
@@ -255,7 +256,7 @@ class Store(Closing):
         for key, _ in self.records.engine.scan("embeddings", prefix):
             if not key.startswith(prefix):
                 return
-            value = self._vector(key)
+            value = self.records.get_whole("embeddings", key)
             if value is not None:
                 yield key, value
 
@@ -294,7 +295,6 @@ class Store(Closing):
 
     def _parse(self, record: bytes, key: str) -> Header:
         try:
-            header, _ = Header.parse(record)
+            return Header.parse(record)[0]
         except PcompilerError as e:
             raise type(e)(f"artifact {key} in {self.path}: {e}") from None
-        return header

@@ -8,6 +8,7 @@
     embeddings    encoder and content hash → vector
     drafts        id → a prompt compiled without a language model
     names         name → artifacts that it has pointed at
+    uploads       id → which remote waits for it, since when, and why
     quarantine    family/key → a record that was damaged, as it was found
     metadata      format → version
 
@@ -37,7 +38,7 @@ from pcompiler.store.tally import Tally
 
 SEALED = (
     *("artifacts", "tensors", "prompts", "probes", "dictionaries"),
-    *("embeddings", "names", "drafts"),
+    *("embeddings", "names", "drafts", "uploads"),
 )
 QUARANTINE = "quarantine"
 FAMILIES = (*SEALED, QUARANTINE, META)
@@ -109,6 +110,13 @@ class Records(Closing):
             if family not in gets:
                 return self.get(family, key) if self._is_back(family) else None
             raise translated(e, self.path) from e
+
+    def get_whole(self, family: str, key: bytes) -> bytes | None:
+        """The value of a key; none as well where it is damaged."""
+        try:
+            return self.get(family, key)
+        except DamageError:
+            return None
 
     def get_many(self, family: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of many keys at once, in their order."""

@@ -67,7 +67,8 @@ def _is_needed(family: str, key: bytes, needed: dict[str, set[str]]) -> bool:
 def evict(store: Store, max_bytes: int, keep: str | None = None) -> list[Header]:
     """Remove artifacts, least recently used first, until the others take ``max_bytes`` at most.
 
-    What a pinned name points at stays. Prompts and probes stay until ``collect``.
+    What a pinned name points at stays, and what waits to be uploaded to the store's remote.
+    Prompts and probes stay until ``collect``.
 
     Args:
         store: open for writing.
@@ -82,6 +83,8 @@ def evict(store: Store, max_bytes: int, keep: str | None = None) -> list[Header]
     """
     headers = [header for header in store.headers() if header.id != keep]
     safe = {name.artifact for name in store.names.all() if name.pinned}
+    if store.settings.remote:  # what is nowhere else is not a copy to be dropped
+        safe |= {key.decode() for key, _ in store.records.scan("uploads")}
     total = sum(header.size_bytes for header in headers)
     gone: list[Header] = []
     for header in _oldest_first(store, [h for h in headers if h.id not in safe]):
@@ -91,11 +94,12 @@ def evict(store: Store, max_bytes: int, keep: str | None = None) -> list[Header]
         total -= header.size_bytes
     if total > max_bytes:
         raise StoreUnavailable(
-            f"artifacts that are pinned or being stored take {total} bytes, more than the limit "
-            f"of {max_bytes}; nothing was removed. Raise the limit, or unpin a name."
+            f"artifacts that are pinned, to be uploaded or being stored take {total} bytes, more "
+            f"than the limit of {max_bytes}; nothing was removed. Raise the limit, or unpin a name."
         )
     for header in gone:
-        store.records.write(store.removal(header.id))
+        # Names wait for what a remote gives back.
+        store.records.write(store.removal(header.id, unname=not store.settings.remote))
     return gone
 
 
@@ -110,7 +114,7 @@ def make_room(store: Store, max_bytes: int, coming: Header) -> list[Header]:
 
 
 def _oldest_first(store: Store, headers: list[Header]) -> Iterator[Header]:
-    last = store.last_uses()
+    last = store.uses.last()
 
     def used(header: Header) -> float:
         return max(last.get(header.id, 0), datetime.fromisoformat(header.created).timestamp())

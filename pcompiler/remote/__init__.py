@@ -1,0 +1,1 @@
+"""Artifacts that machines share: an object store behind the local one."""

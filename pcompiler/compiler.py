@@ -15,7 +15,7 @@ from pcompiler.frontend import parse
 from pcompiler.ir import Probe
 from pcompiler.model import LanguageModel
 from pcompiler.pipeline import Compiled, Gates, Work
-from pcompiler.remote.shared import opened
+from pcompiler.remote import opened
 from pcompiler.search import Found, search
 from pcompiler.session import Session
 from pcompiler.store.artifact import Artifact, Header

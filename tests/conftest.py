@@ -271,11 +271,7 @@ def s3_server() -> Iterator[str]:
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[objects.Proxy]:
     """A proxy before that server, where the environment leads."""
     with objects.proxy(s3_server) as made:
-        environment = {
-            **{"AWS_ACCESS_KEY_ID": "AKIATESTKEY", "AWS_SECRET_ACCESS_KEY": "sesame-open"},
-            **{"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": made.url, "AWS_ALLOW_HTTP": "true"},
-        }
-        for name, value in environment.items():
+        for name, value in made.environment.items():
             monkeypatch.setenv(name, value)
         yield made
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from bare import PROBES, PROMPT, artifact
 
 from pcompiler.config import StoreConfig
-from pcompiler.remote import parcel
-from pcompiler.remote.shared import Shared, opened
+from pcompiler.remote import opened, parcel
+from pcompiler.remote.shared import Shared
 from pcompiler.store.artifact import Artifact
 from pcompiler.store.db import Store
 

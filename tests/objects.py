@@ -65,8 +65,15 @@ class Proxy(ThreadingHTTPServer):
         self.over = threading.Event()
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+    def environment(self) -> dict[str, str]:
+        """What leads obstore here."""
+        return {
+            "AWS_ACCESS_KEY_ID": "AKIATESTKEY",
+            "AWS_SECRET_ACCESS_KEY": "sesame-open",
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.server_address[1]}",
+            "AWS_ALLOW_HTTP": "true",
+        }
 
     def handle_error(self, *_: object) -> None:
         """Clients that give up are what this is for."""
@@ -123,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass  # noqa: N815 - http.server's names
 
     def log_message(self, *_: object) -> None:
         """Nothing on standard error."""

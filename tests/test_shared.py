@@ -13,10 +13,15 @@ from machines import Machines, id_of, object_of, put
 
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config, StoreConfig
-from pcompiler.errors import ConfigError, DamageError, MismatchError, NotFoundError, StoreUnavailable
+from pcompiler.errors import (
+    ConfigError,
+    DamageError,
+    MismatchError,
+    NotFoundError,
+    StoreUnavailable,
+)
 from pcompiler.model import LanguageModel
-from pcompiler.remote import parcel
-from pcompiler.remote.shared import opened
+from pcompiler.remote import opened, parcel
 from pcompiler.store.artifact import Artifact
 from pcompiler.store.check import check
 from pcompiler.store.db import Store
@@ -241,7 +246,7 @@ def test_texts_need_no_dictionary_there_and_get_the_readers_own(machines: Machin
     stored = artifact(1, prompt_hash=content_hash(long))
     for name in "ab":
         with machines(name) as store:
-            store.add_dictionary(dictionary.train([s.encode() for s in samples], 4096, name))
+            store.add_dictionary(dictionary.train([s.encode() for s in samples], 4096))
     with machines("a") as a:
         a.put(stored, long, PROBES)
     assert object_of(machines.folder, stored, parcel.TEXTS).read_text() == long

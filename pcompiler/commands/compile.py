@@ -15,8 +15,8 @@ from pcompiler.config import Config
 from pcompiler.errors import ConfigError, InputError, UserError
 from pcompiler.frontend import parse, read_source
 from pcompiler.queries import read_queries
+from pcompiler.remote import opened
 from pcompiler.store.artifact import Artifact
-from pcompiler.store.db import Store
 from pcompiler.store.names import full_name
 from pcompiler.table import seconds
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     _check_diff(args, config)
     from pcompiler.compiler import Compiler
 
-    with Store(config.store.folder, settings=config.store) as store:
+    with opened(config.store) as store:
         compiler = Compiler(store=store, config=config)
         near = compiler.near_duplicate(source)
         if near and not args.json:

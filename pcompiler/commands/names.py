@@ -11,6 +11,7 @@ from typing import Any
 from pcompiler.changes import Change, changes
 from pcompiler.commands import diff as difference
 from pcompiler.commands import options, output
+from pcompiler.remote import opened
 from pcompiler.store.artifact import Header
 from pcompiler.store.db import Store, holds_store
 from pcompiler.store.names import Name, full_name
@@ -42,7 +43,7 @@ def names(args: argparse.Namespace) -> int:
 def tag(args: argparse.Namespace) -> int:
     """Point names at an artifact, all at once."""
     config = options.config(args)
-    with Store(config.store.folder, settings=config.store) as store:
+    with opened(config.store) as store:
         header = store.header(args.artifact)
         store.point(dict.fromkeys(args.names, header.id))
     called = [full_name(name) for name in args.names]
@@ -56,7 +57,7 @@ def tag(args: argparse.Namespace) -> int:
 def untag(args: argparse.Namespace) -> int:
     """Forget a name."""
     config = options.config(args)
-    with Store(config.store.folder, settings=config.store) as store:
+    with opened(config.store) as store:
         known = store.names.remove(args.name)
     return _said(args, known, f"{known.name} is forgotten; {known.artifact or 'nothing'} stays")
 
@@ -73,7 +74,7 @@ def unpin(args: argparse.Namespace) -> int:
 
 def _pin(args: argparse.Namespace, pinned: bool, what: str) -> int:
     config = options.config(args)
-    with Store(config.store.folder, settings=config.store) as store:
+    with opened(config.store) as store:
         known = store.names.pin(args.name, pinned)
     return _said(args, known, f"what {known.name} points at {what}")
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pcompiler.config import Config, TargetConfig
-from pcompiler.errors import DamageError, InputError, MismatchError
+from pcompiler.errors import DamageError, InputError, MismatchError, NotFoundError, StoreUnavailable
 from pcompiler.frontend import read_source
+from pcompiler.remote import opened
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store, holds_store
 from pcompiler.store.key import content_hash
@@ -20,7 +22,12 @@ _FIELDS = {
     "model": {"model": "name", "device": "device"},
     "compile": {name: name for name in ("target", "seed", "min_agreement", "max_kl")},
     "targets": {f.name: f.name for f in dataclasses.fields(TargetConfig)},
-    "store": {"store": "path", "size": "dictionary_bytes", "max_bytes": "max_bytes"},
+    "store": {
+        "store": "path",
+        "size": "dictionary_bytes",
+        "max_bytes": "max_bytes",
+        "remote": "remote",
+    },
     "embed": {"provider": "provider"},
     "serve": {name: name for name in ("host", "port", "workers", "api_key_file")},
 }
@@ -57,9 +64,35 @@ def load(name: str, settings: Config) -> tuple[Artifact, str | None]:
     if Path(name).is_file():
         artifact = _read_file(Path(name))
         return artifact, _stored(settings, "source", artifact.header.prompt_hash)
+    try:
+        bring(name, settings)
+    except StoreUnavailable:  # another process writes: what comes from elsewhere is not kept
+        from pcompiler.remote.shared import peeked
+
+        found = peeked(name, settings.store)
+        if found is None:
+            raise
+        return found.artifact, found.source
     with Store(settings.store.folder, access="read") as store:
         artifact = store.get(name)
         return artifact, store.source(artifact.header.prompt_hash)
+
+
+def bring(name: str, settings: Config) -> None:
+    """Have an artifact in the store that only its remote may have.
+
+    Raises:
+        NotFoundError: neither has it, nor is a store here.
+    """
+    folder = settings.store.folder
+    if not settings.store.remote:
+        return
+    if holds_store(folder):
+        with suppress(NotFoundError), Store(folder, access="read") as store:
+            store.header(name)
+            return
+    with opened(settings.store) as store:
+        store.header(name)
 
 
 def prompt_of(header: Header, stored: str | None, path: str | None) -> str:

@@ -39,5 +39,8 @@ def command(
 def common(c: argparse.ArgumentParser) -> None:
     """The options of nearly every command."""
     c.add_argument("--store", metavar="DIR", help="the store's folder (default: the user's)")
+    c.add_argument(
+        "--remote", metavar="URL", help="behind it, shared: s3://, gs://, az:// or file://"
+    )
     c.add_argument("--config", metavar="FILE", help="settings, TOML; options go before it")
     c.add_argument("--json", action="store_true", help="print one JSON object as the last line")

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pcompiler.commands import options, output
-from pcompiler.errors import InputError
+from pcompiler.errors import ConfigError, InputError
+from pcompiler.remote import opened
 from pcompiler.store.artifact import Artifact
 from pcompiler.store.db import Store, holds_store
 from pcompiler.table import nbytes, render
@@ -32,7 +33,9 @@ def list_(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     """All that is known of one artifact."""
-    with Store(options.config(args).store.folder, access="read") as store:
+    config = options.config(args)
+    options.bring(args.artifact, config)
+    with Store(config.store.folder, access="read") as store:
         header = store.header(args.artifact)
         shown: str | None = None
         if args.prompt:
@@ -61,13 +64,16 @@ def search(args: argparse.Namespace) -> int:
 def delete(args: argparse.Namespace) -> int:
     """Remove one artifact."""
     config = options.config(args)
-    with Store(config.store.folder, settings=config.store) as store:
+    if args.everywhere and not config.store.remote:
+        raise ConfigError("--everywhere means the remote as well: give --remote URL.")
+    with opened(config.store) as store:
         header = store.header(args.artifact)
-        store.delete(header.id)
+        store.delete(header.id, everywhere=args.everywhere)
     if args.json:
-        output.json_line({"deleted": header.id})
+        output.json_line({"deleted": header.id, "everywhere": args.everywhere})
     else:
-        print(f"deleted {header.id} ({header.target}, {nbytes(header.size_bytes)})")
+        where = f" here and in {config.store.remote}" if args.everywhere else ""
+        print(f"deleted {header.id} ({header.target}, {nbytes(header.size_bytes)}){where}")
     return 0
 
 

@@ -22,6 +22,7 @@ def add(commands: Actions) -> None:
     _look(actions)
     _names(actions)
     _upkeep(actions)
+    _remote(actions)
     _dictionary(actions)
 
 
@@ -46,6 +47,7 @@ def _look(actions: Actions) -> None:
     arguments.search(_simple(actions, "search", "find prompts by meaning", example, "store"))
     c = _simple(actions, "delete", "delete an artifact", "delete 3f9a1c", "store")
     c.add_argument("artifact", help=one)
+    c.add_argument("--everywhere", action="store_true", help="from the remote as well")
     c = _simple(
         actions,
         "diff",
@@ -100,6 +102,20 @@ def _upkeep(actions: Actions) -> None:
         "upkeep",
     )
     c.add_argument("--max-bytes", type=int, metavar="N", help="of all artifacts that are to stay")
+
+
+def _remote(actions: Actions) -> None:
+    bucket = "--remote s3://bucket/team"
+    what = "an id, the beginning of one, or a name; none: all"
+    c = _simple(actions, "push", "upload what a remote does not have", f"push {bucket}", "remote")
+    c.add_argument("artifacts", nargs="*", metavar="ARTIFACT", help=what)
+    c.add_argument("--replace", action="store_true", help="also what seems to be there, to mend it")
+    c = _simple(actions, "pull", "fetch what a remote has", f"pull 3f9a1c {bucket}", "remote")
+    c.add_argument("artifacts", nargs="*", metavar="ARTIFACT", help=what)
+    c = _simple(
+        actions, "remote", "show what a remote has, and what waits", f"remote {bucket}", "remote"
+    )
+    c.add_argument("--list", action="store_true", help="all ids that it has")
 
 
 def _dictionary(actions: Actions) -> None:

@@ -27,6 +27,8 @@ PARTS = 4  # side by side
 LONGEST_S = 3_600.0
 _PLAIN_HTTP = ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
+_STATUS = re.compile(r"status code: (\d{3}[ A-Za-z]{0,40})")
+_CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 T = TypeVar("T")
 
 
@@ -219,8 +221,11 @@ def _told(error: Exception) -> str:
         "UnauthenticatedError",
     ):
         return "refuses: check the credentials in the environment, and what they may do."
-    lines = str(error).splitlines() or [type(error).__name__]
-    reason = re.sub(r"[<?].*", "", lines[0].rsplit(" - ", 1)[-1]).strip(" :")
+    text = str(error) or type(error).__name__
+    if status := _STATUS.search(text):
+        code = _CODE.search(text)
+        return f"answers {status[1].strip()}{f' ({code[1]})' if code else ''}."
+    reason = re.sub(r"[<?].*", "", text.splitlines()[0].rsplit(" - ", 1)[-1]).strip(" :")
     return f"failed: {reason[:200]}."
 
 

@@ -38,6 +38,11 @@ class Parcel:
     artifact: Artifact
     texts: tuple[Text, ...]
 
+    @property
+    def source(self) -> str | None:
+        """The prompt, if it is there."""
+        return next((text for kind, text in self.texts if kind == "prompts"), None)
+
 
 def path(folder: str, name: str) -> str:
     """Key of an object: by the first two digits of its name."""
@@ -87,6 +92,16 @@ async def fetch(bucket: Bucket, artifact_id: str) -> Parcel | None:
         MismatchError: it is of a newer format.
         RemoteError: no answer, or a refusal.
     """
+    try:
+        return await _fetched(bucket, artifact_id)
+    except DamageError as e:
+        raise DamageError(
+            f"{e} Ask again; if it stays so, 'pcompiler store push {artifact_id} --replace', "
+            "on a machine that has it whole, mends it."
+        ) from None
+
+
+async def _fetched(bucket: Bucket, artifact_id: str) -> Parcel | None:
     key = path(ARTIFACTS, artifact_id)
     record = await bucket.get(key, MAX_HEADER_BYTES + _FRAME_BYTES)
     if record is None:

@@ -12,7 +12,7 @@ from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError, MismatchError, NotFoundError, RemoteError
 from pcompiler.remote import parcel
 from pcompiler.remote.bucket import Bucket
-from pcompiler.remote.parcel import BEGINNING, WHOLE_ID
+from pcompiler.remote.parcel import BEGINNING, WHOLE_ID, Parcel
 from pcompiler.remote.reader import Reader
 from pcompiler.remote.uploader import Uploader
 from pcompiler.store.artifact import Artifact, Header
@@ -23,15 +23,10 @@ from pcompiler.store.uploads import Upload, uploads
 log = logging.getLogger("pcompiler.remote")
 
 
-def opened(settings: StoreConfig) -> Store:
-    """The store that the settings name, open for writing: with its remote, if it has one.
-
-    Raises:
-        ConfigError: a remote that cannot be, or obstore is missing; see also ``Store``.
-    """
-    if settings.remote:
-        return Shared(settings.folder, settings)
-    return Store(settings.folder, settings=settings)
+def peeked(name: str, settings: StoreConfig) -> Parcel | None:
+    """An artifact of the settings' remote, by id or its beginning; it is not kept."""
+    with Bucket(settings.remote, settings.remote_timeout_s) as bucket:
+        return Reader(bucket, 0.0).fetch(name) if BEGINNING.fullmatch(name) else None
 
 
 class Shared(Store):
@@ -72,9 +67,9 @@ class Shared(Store):
         super().close()
         if left:
             log.warning(
-                "%d artifacts are not in %s yet, %s among them; the store remembers, and tries "
-                "again when it is next opened with this remote ('pcompiler store push').",
-                *(len(left), self.bucket.url, left[0]),
+                "not in %s yet: %s%s. The store remembers, and tries again when it is next opened "
+                "to be written with this remote ('pcompiler store push').",
+                *(self.bucket.url, ", ".join(left[:3]), " …" if len(left) > 3 else ""),
             )
 
     def find(self, artifact_id: str) -> Header | None:

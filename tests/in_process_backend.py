@@ -18,7 +18,7 @@ import torch
 
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config
-from pcompiler.errors import Busy, PcompilerError
+from pcompiler.errors import Busy, NotFoundError, PcompilerError
 from pcompiler.serve.contract import (
     FINAL,
     ChatRequest,
@@ -209,8 +209,19 @@ class InProcess:
         found: list[tuple[str, float]] = await self._run(run)
         return found
 
-    async def delete(self, artifact_id: str) -> None:
-        await self._run(lambda: self._compiler.store.delete(artifact_id))
+    async def delete(self, artifact_id: str, everywhere: bool = False) -> None:
+        await self._run(lambda: self._compiler.store.delete(artifact_id, everywhere))
+
+    async def fetch(self, name: str) -> bool:
+        def work() -> bool:
+            try:
+                self._compiler.store.header(name)
+            except NotFoundError:
+                return False
+            return True
+
+        found: bool = await self._run(work)
+        return found
 
     async def ready(self) -> Mapping[str, bool]:
         store = await self._run(lambda: self._compiler.store)

@@ -50,9 +50,10 @@ class Server:
             return process.wait(timeout_s)
 
 
-def start(model: Path, store: Path, **settings: Any) -> Server:
+def start(model: Path, store: Path, remote: str = "", **settings: Any) -> Server:
     """A server for a model folder; settings are those of [serve]."""
-    told = json.dumps({"model": str(model), "store": str(store), "serve": settings})
+    stored = {"path": str(store), "remote": remote, "remote_timeout_s": 2.0, "remote_absent_s": 1.0}
+    told = json.dumps({"model": str(model), "store": stored, "serve": settings})
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, __file__, told],
@@ -90,7 +91,7 @@ def main(told: str) -> None:
     config = Config(
         model=ModelConfig(given["model"], "cpu"),
         probes=ProbeConfig(self_study=3, fitting=18, query_tokens=8, answer_tokens=6),
-        store=StoreConfig(path=given["store"]),
+        store=StoreConfig(**given["store"]),
         serve=ServeConfig(**given["serve"]),
     )
     keys = checked_keys(config.serve)

@@ -107,9 +107,7 @@ def test_pull_fetches_what_is_named_or_all(cli: Cli, machines: Machines, tmp_pat
         )
 
 
-def test_remote_tells_what_is_there_and_what_waits(
-    cli: Cli, machines: Machines, tmp_path: Path
-) -> None:
+def test_remote_tells_what_is_there_and_what_waits(cli: Cli, machines: Machines) -> None:
     remote = ("--remote", machines.url)
     with machines("other") as other:
         put(other, 1)

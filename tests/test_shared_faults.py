@@ -194,7 +194,7 @@ import os, sys; sys.path.insert(0, {tests!r})
 from pathlib import Path
 from bare import PROBES, PROMPT, artifact
 from pcompiler.config import StoreConfig
-from pcompiler.remote.shared import opened
+from pcompiler.remote import opened
 store = opened(StoreConfig(path={store!r}, remote={remote!r}))
 for n in range(3):
     store.put(artifact(n), PROMPT, PROBES)

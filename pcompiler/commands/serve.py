@@ -29,6 +29,10 @@ def run(args: argparse.Namespace) -> int:
     from pcompiler.serve.http.server import checked_keys, free_port, serve
 
     config = options.config(args)
+    if config.store.remote:
+        from pcompiler.remote.bucket import Bucket
+
+        Bucket(config.store.remote, config.store.remote_timeout_s).close()  # refused here, or never
     keys = checked_keys(config.serve)
     port = free_port(config.serve.host, config.serve.port)
     config = replace(config, serve=replace(config.serve, port=port))

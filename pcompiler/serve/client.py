@@ -75,9 +75,14 @@ class Client:
         found = await self._one("compiler", "search", {"query": query, "count": count})
         return [(name, similarity) for name, similarity in found]
 
-    async def delete(self, artifact_id: str) -> None:
+    async def delete(self, artifact_id: str, everywhere: bool = False) -> None:
         """See ``Backend``."""
-        await self._one("compiler", "delete", artifact_id)
+        await self._one("compiler", "delete", {"artifact": artifact_id, "everywhere": everywhere})
+
+    async def fetch(self, name: str) -> bool:
+        """See ``Backend``."""
+        found: bool = await self._one("compiler", "fetch", name)
+        return found
 
     async def ready(self) -> Mapping[str, bool]:
         """See ``Backend``."""

@@ -14,7 +14,7 @@ from pcompiler.compiler import Compiler
 from pcompiler.config import Config
 from pcompiler.embed.base import check_texts
 from pcompiler.embed.encoder import Encoder
-from pcompiler.errors import Busy
+from pcompiler.errors import Busy, NotFoundError
 from pcompiler.model import LanguageModel
 from pcompiler.nearest import Prompts
 from pcompiler.pipeline import Compiled
@@ -23,6 +23,7 @@ from pcompiler.serve.contract import CompileRequest
 from pcompiler.serve.jobs import Jobs
 
 PIECE = 32  # texts that are embedded at a time, before another request has its turn
+FETCHERS = 8  # artifacts that come from a remote side by side
 T = TypeVar("T")
 
 
@@ -43,6 +44,7 @@ class Compiling:
         self._runner: asyncio.Task[None] | None = None
         # Beside the thread that compiles, so that a text does not wait for a compile.
         self._reader = ThreadPoolExecutor(1, "embedding")
+        self._fetcher = ThreadPoolExecutor(FETCHERS, "fetching")
         self._waiting = 0
 
     @property
@@ -57,6 +59,7 @@ class Compiling:
             "embed": self._embed,
             "search": self._search,
             "delete": self._delete,
+            "fetch": self._fetch,
         }
 
     async def start(self) -> None:
@@ -73,7 +76,8 @@ class Compiling:
         if self._runner is not None:
             await self._runner
         await asyncio.to_thread(self._reader.shutdown)
-        await asyncio.to_thread(self._compiler.close)
+        await asyncio.to_thread(self._compiler.close)  # which breaks off what is being fetched
+        await asyncio.to_thread(self._fetcher.shutdown)
 
     def _compiled(self, request: CompileRequest) -> Compiled:
         """On the thread that compiles."""
@@ -106,9 +110,19 @@ class Compiling:
     async def _cancel(self, job_id: str) -> AsyncIterator[bool]:
         yield self._jobs.cancel(job_id)
 
-    async def _delete(self, artifact_id: str) -> AsyncIterator[None]:
-        await asyncio.to_thread(self._compiler.store.delete, artifact_id)
+    async def _delete(self, given: Any) -> AsyncIterator[None]:  # noqa: ANN401
+        store = self._compiler.store
+        await asyncio.to_thread(store.delete, given["artifact"], given["everywhere"])
         yield None
+
+    async def _fetch(self, name: str) -> AsyncIterator[bool]:
+        header, loop = self._compiler.store.header, asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._fetcher, header, name)
+        except NotFoundError:
+            yield False
+        else:
+            yield True
 
     async def _embed(self, given: Any) -> AsyncIterator[list[list[float]]]:  # noqa: ANN401
         texts: list[str] = given["texts"]

@@ -158,8 +158,15 @@ class Backend(Protocol):
         """Prompts of the store by meaning: (prompt hash, similarity), nearest first."""
         ...
 
-    async def delete(self, artifact_id: str) -> None:
-        """Remove an artifact."""
+    async def delete(self, artifact_id: str, everywhere: bool = False) -> None:
+        """Remove an artifact; everywhere: from the store's remote as well."""
+        ...
+
+    async def fetch(self, name: str) -> bool:
+        """Have an artifact in the store that only its remote has, by id or the beginning of one.
+
+        False: neither has it.
+        """
         ...
 
     async def ready(self) -> Mapping[str, bool]:

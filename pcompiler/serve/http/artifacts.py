@@ -163,8 +163,11 @@ def router(services: Services) -> APIRouter:
         return StreamingResponse(pieces, headers=headers, media_type=kind)
 
     @routes.delete("/v1/artifacts/{artifact}", status_code=204)
-    async def delete_artifact(artifact: Reference) -> None:
-        """Delete an artifact; one that is pinned stays."""
+    async def delete_artifact(artifact: Reference, everywhere: bool = False) -> None:
+        """Delete an artifact; one that is pinned stays.
+
+        Of a store with a remote it comes back when it is asked for, unless it goes everywhere.
+        """
         header = await view.header(artifact)
         pins = [name.name for name in view.store.names.of(header.id) if name.pinned]
         if pins:
@@ -174,7 +177,7 @@ def router(services: Services) -> APIRouter:
                 f"'pcompiler store unpin {pins[0]}' lets go of it.",
                 code="pinned",
             )
-        await services.backend.delete(header.id)
+        await services.backend.delete(header.id, everywhere)
         await view.fresh()
 
     @routes.get("/v1/names")

@@ -60,9 +60,13 @@ class Patient:
         """See ``Backend``."""
         return await _one(self._backend.search(query, count), self._chat_s)
 
-    async def delete(self, artifact_id: str) -> None:
+    async def delete(self, artifact_id: str, everywhere: bool = False) -> None:
         """See ``Backend``."""
-        await _one(self._backend.delete(artifact_id), SHORT_S)
+        await _one(self._backend.delete(artifact_id, everywhere), SHORT_S)
+
+    async def fetch(self, name: str) -> bool:
+        """See ``Backend``."""
+        return await _one(self._backend.fetch(name), self._chat_s)
 
     async def ready(self) -> Mapping[str, bool]:
         """See ``Backend``."""

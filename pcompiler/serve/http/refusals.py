@@ -17,6 +17,7 @@ from pcompiler.errors import (
     NotFoundError,
     Overloaded,
     PcompilerError,
+    RemoteError,
     StoreUnavailable,
     UserError,
 )
@@ -28,6 +29,7 @@ _KINDS: tuple[tuple[type[PcompilerError], int, str, str], ...] = (
     (NotFoundError, 404, "invalid_request_error", "not_found"),
     (MismatchError, 409, "invalid_request_error", "mismatch"),
     (StoreUnavailable, 503, "server_error", "store_unavailable"),
+    (RemoteError, 503, "server_error", "remote_unavailable"),
     (GateMissed, 422, "invalid_request_error", "gate_missed"),
     (UserError, 400, "invalid_request_error", "invalid"),
     (DamageError, 500, "server_error", "damaged"),
@@ -71,7 +73,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 def refusal_of(error: PcompilerError) -> Refusal:
     """The answer to an error of the library."""
     status, kind, code = next(row[1:] for row in _KINDS if isinstance(error, row[0]))
-    wait_s = STORE_RETRY_S if isinstance(error, StoreUnavailable) else None
+    wait_s = STORE_RETRY_S if isinstance(error, StoreUnavailable | RemoteError) else None
     if isinstance(error, Overloaded):
         wait_s = error.retry_after_s
     return Refusal(status, str(error), kind, code, headers=retry_after(wait_s))

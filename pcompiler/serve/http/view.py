@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -17,12 +17,22 @@ from typing import TypeVar
 from pcompiler.closing import Closing
 from pcompiler.codec import planes, zstd
 from pcompiler.config import StoreConfig
-from pcompiler.errors import DamageError, Gone, NotFoundError, PcompilerError, StoreUnavailable
+from pcompiler.errors import (
+    Busy,
+    DamageError,
+    Gone,
+    NotFoundError,
+    PcompilerError,
+    StoreUnavailable,
+)
+from pcompiler.remote.parcel import BEGINNING
+from pcompiler.remote.reader import Absent
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
 from pcompiler.store.records import FAMILIES
 
 LEAST_S = 0.05  # between two times that the view catches up
+MOST_FETCHED = 16  # look-ups that wait for a remote, so that others find room
 MAX_TENSOR_BYTES = 2**30  # sent in one response
 _BODY_BYTES = re.compile(rb'"body_bytes":(\d+),')
 _HEAD, _DIGEST = 16, 32  # bytes of a header record around its JSON: see ``store/artifact.py``
@@ -38,10 +48,19 @@ class View(Closing):
         folder: the store's.
         settings: of the [store] section.
         follow_s: how old the view may get, in seconds.
+        fetch: has the store's writer ask the remote; see ``contract.Backend``.
     """
 
-    def __init__(self, folder: Path, settings: StoreConfig, follow_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: StoreConfig,
+        follow_s: float = 1.0,
+        fetch: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
         self._folder, self._settings, self._follow_s = folder, settings, follow_s
+        self._fetch = fetch if settings.remote else None
+        self._fetching, self._absent = 0, Absent(settings.remote_absent_s)
         self._store: Store | None = None
         self._last = 0.0
         self._next: asyncio.Task[None] | None = None
@@ -106,15 +125,37 @@ class View(Closing):
     async def header(self, name: str) -> Header:
         """The header of what has this name or id, or the only one whose id begins so.
 
+        What only a remote has is fetched first.
+
         Raises:
             NotFoundError: none, or several.
+            RemoteError: it is not here, and the remote does not answer.
+            Busy: too many wait for the remote.
         """
         found = await self.known(lambda: self._header(name))
+        if found is None and await self._fetched(name):
+            await self.fresh()
+            found = self._header(name)
         if found is None:
             raise NotFoundError(
                 f"there is no artifact {name[:80]!r}, or several whose ids begin so; "
                 "GET /v1/artifacts lists them, GET /v1/names their names."
             )
+        return found
+
+    async def _fetched(self, name: str) -> bool:
+        """Whether the remote had it, so that it is in the store now. Raises Busy, RemoteError."""
+        if self._fetch is None or not BEGINNING.fullmatch(name) or name in self._absent:
+            return False
+        if self._fetching >= MOST_FETCHED:
+            raise Busy(f"{MOST_FETCHED} look-ups wait for the remote already; come back later.")
+        self._fetching += 1
+        try:
+            found = await self._fetch(name)
+        finally:
+            self._fetching -= 1
+        if not found:
+            self._absent.add(name)
         return found
 
     def _header(self, name: str) -> Header | None:

@@ -78,10 +78,10 @@ class Worker:
         self._setup, self._settings = setup, settings
         exporter = metrics.start("worker")  # before the store is opened, which reports as well
         self._requests = Requests()
-        self._view = View(config.store.folder, config.store, settings.follow_s)
         names = setup.keys.names if setup.keys else ()
         self._limits = Limits(setup.shared, names, settings)
         backend = Patient(setup.backend(), settings)
+        self._view = View(config.store.folder, config.store, settings.follow_s, backend.fetch)
         services = Services(config, self._view, backend, Tokens(config.model.name))
         app = application(services, exporter, keyed=setup.keys is not None)
         self._framework = Adapter(app, SECURITY, settings.send_s)

@@ -50,7 +50,8 @@ def as_json(board: Board) -> str:
         for panel in panels:
             drawn = _panel(panel).span(COLUMNS // across).height(HEIGHT)
             made = made.with_panel(drawn.id(next(numbers)))
-    return JSONEncoder(sort_keys=True, indent=2).encode(made.build()) + "\n"
+    text: str = JSONEncoder(sort_keys=True, indent=2).encode(made.build())
+    return text + "\n"
 
 
 def _panel(panel: Panel) -> timeseries.Panel:

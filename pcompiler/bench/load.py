@@ -17,6 +17,7 @@ from pcompiler.bench.latency_summary import Summary, summary
 from pcompiler.errors import InputError
 
 BUSY = (429, 503)
+IDLE_S = 5.0  # a connection may idle before it is used again: servers close those that idle longer
 
 
 @dataclass
@@ -60,17 +61,15 @@ class Tally:
 
 
 class Connections:
-    """Connections that are kept and used again."""
+    """Connections that are kept and used again, as HTTP clients do it: not after a long pause."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self, request: bytes) -> int:
         """Send a whole request; returns the status once the whole body is here."""
-        reader, writer = (
-            self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
-        )
+        reader, writer = self._kept() or await asyncio.open_connection(*self._address)
         kept = False
         try:
             writer.write(request)
@@ -81,13 +80,22 @@ class Connections:
             return int(head.split(b" ", 2)[1])
         finally:
             if kept:
-                self._idle.append((reader, writer))
+                self._idle.append((time.monotonic(), reader, writer))
             else:
                 writer.close()
 
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """The one used last that is still good; none: there is none."""
+        while self._idle:
+            since, reader, writer = self._idle.pop()
+            if time.monotonic() - since < IDLE_S and not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
+
     def close(self) -> None:
         """Close those that are idle."""
-        for _, writer in self._idle:
+        for _, _, writer in self._idle:
             writer.close()
 
 
@@ -136,16 +144,16 @@ async def _ask_all(
         tally.late_s = max(tally.late_s, time.perf_counter() - due)
         try:
             status = await asyncio.wait_for(connections.ask(sent), timeout_s)
-        except (OSError, TimeoutError, EOFError, ValueError):
+        except (OSError, asyncio.TimeoutError, EOFError, ValueError):
             status = 0
         tally.add(status, time.perf_counter() - due)
 
-    start = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for number in range(max(1, round(rate * seconds))):
-            due = start + number / rate
-            if (wait := due - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
-            group.create_task(one(number, due))
+    start, asked = time.perf_counter(), list[asyncio.Task[None]]()
+    for number in range(max(1, round(rate * seconds))):
+        due = start + number / rate
+        if (wait := due - time.perf_counter()) > 0:
+            await asyncio.sleep(wait)
+        asked.append(asyncio.create_task(one(number, due)))
+    await asyncio.gather(*asked)
     connections.close()
     return tallies

@@ -22,11 +22,11 @@ READY_S = 120.0
 OURS = ("date", "server", "content-length", "connection")  # headers that the web server adds itself
 
 
-def fill(store: Path) -> list[str]:
+def fill(store: Path, model: str) -> list[str]:
     """Compile a prompt and store it under 1,000 ids; returns their paths."""
     from pcompiler.compiler import Compiler
 
-    with Compiler(store=store) as compiler:
+    with Compiler(model, store=store) as compiler:
         header = compiler.compile(PROMPT, "text", ["When do you open?"]).header
         artifact = compiler.store.get(header.id)
         source = compiler.store.source(header.prompt_hash) or ""

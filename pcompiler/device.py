@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, supported_activities
 
 from pcompiler.errors import DeviceError
+from pcompiler.ranges import named
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# The kernel behind each factorisation that we use. MPS has none for eigh up to torch 2.13, and the
+# others since one release or another (each torch says which in its own
+# torchgen/packaged/ATen/native/native_functions.yaml), so the dispatcher is asked. Without one
+# torch raises, or with PYTORCH_ENABLE_MPS_FALLBACK moves tensors without saying so.
+KERNELS: dict[Callable[..., Any], str] = {
+    torch.cholesky_solve: "aten::_cholesky_solve_helper",
+    torch.linalg.cholesky: "aten::linalg_cholesky_ex",
+    torch.linalg.cholesky_ex: "aten::linalg_cholesky_ex",
+    torch.linalg.eigh: "aten::_linalg_eigh",
+    torch.linalg.eigvalsh: "aten::_linalg_eigh",
+    torch.linalg.qr: "aten::linalg_qr",
+}
 
 
 @dataclass(frozen=True)
@@ -83,9 +98,36 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def float64_home(device: torch.device) -> torch.device:
-    """Where float64 is nearest: the device itself, or the CPU beside one that has none (MPS)."""
-    return torch.device("cpu") if device.type == "mps" else device
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """In float64, where the tensor is, or on the CPU beside a device that has none (MPS).
+
+    There it is a range of its own in a profile: "on the CPU: float64".
+    """
+    if tensor.device.type != "mps":
+        return tensor.double()
+    with named("on the CPU: float64"):
+        return tensor.cpu().double()  # in this order: MPS refuses to copy into a dtype it lacks
+
+
+def at_home(factorise: Callable[..., Any], *tensors: torch.Tensor) -> Any:  # noqa: ANN401
+    """One of ``KERNELS`` where the tensors are, or on the CPU beside a device that lacks it (MPS).
+
+    Results are on the tensors' device. What is moved is a range of its own in a profile:
+    "on the CPU: linalg_eigh".
+    """
+    device = tensors[0].device
+    if device.type != "mps" or has_kernel(KERNELS[factorise], "MPS"):
+        return factorise(*tensors)
+    with named(f"on the CPU: {factorise.__name__}"):
+        found = factorise(*(t.cpu() for t in tensors))
+        if isinstance(found, torch.Tensor):
+            return found.to(device)
+        return tuple(part.to(device) for part in found)
+
+
+def has_kernel(operator: str, backend: str) -> bool:
+    """Whether this build of torch has an operator's kernel for a backend."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(operator, backend)
 
 
 def available() -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from pcompiler import progress
+from pcompiler.device import widened
 from pcompiler.ir import Fidelity, Probe
 from pcompiler.model import LanguageModel
 from pcompiler.ranges import ranged
@@ -97,7 +98,7 @@ def compare(model: LanguageModel, student: Prefix, teacher: Reference, label: st
     pairs = zip(_log_p(model, teacher), score(model, student, queries, answers), strict=True)
     with progress.bar(len(queries), label, "probe") as shown:
         for p, q in pairs:
-            found.kl.append(float((p.exp() * (p - q)).sum(dtype=torch.float64)))
+            found.kl.append(float(widened(p.exp() * (p - q)).sum()))
             found.same.append(int((p.argmax(-1) == q.argmax(-1)).sum()))
             found.tokens.append(len(p))
             shown.update()

@@ -42,24 +42,29 @@ class WrongDeviceError(RuntimeError):
 
 
 @contextmanager
-def accelerator(patch: pytest.MonkeyPatch) -> Iterator[Pretended]:
+def accelerator(patch: pytest.MonkeyPatch, mode: Pretended | None = None) -> Iterator[Pretended]:
     """Have a device that ``pick`` prefers, while this lasts."""
-    patch.setattr(devices, "available", lambda: [str(ELSEWHERE), "cpu"])
+    mode = mode or Pretended()
+    patch.setattr(devices, "available", lambda: [str(mode.place), "cpu"])
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
-        with Pretended() as mode:
+        with mode:
             yield mode
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
 
 
 class Pretended(TorchFunctionMode):
-    """Counts what was computed on the accelerator in ``operations``."""
+    """Counts what was computed on the accelerator in ``operations``.
 
-    def __init__(self) -> None:
+    Args:
+        place: which device the tensors say they are on.
+    """
+
+    def __init__(self, place: torch.device = ELSEWHERE) -> None:
         super().__init__()
-        self.operations = 0
+        self.place, self.operations = place, 0
 
     def __torch_function__(
         self,
@@ -74,72 +79,77 @@ class Pretended(TorchFunctionMode):
         tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
         away = [isinstance(t, Elsewhere) for t in tensors]
         if func in (_DEVICE, _ON_CPU) and any(away):
-            return ELSEWHERE if func == _DEVICE else False
+            return self.place if func == _DEVICE else False
         self._check(func, tensors)
-        asked = _asked(func, args, kwargs)
-        args, kwargs = tree_map(_host, (args, kwargs))
-        found = func(*args, **kwargs)
-        if func in _TO_HOST or not _goes_away(func, asked, tensors, away):
+        asked = self._asked(func, args, kwargs)
+        args, kwargs = tree_map(self._host, (args, kwargs))
+        goes = func not in _TO_HOST and self._goes_away(func, asked, tensors, away)
+        with self.computing(there=goes or any(away)):
+            found = func(*args, **kwargs)
+        if not goes:
             return tree_map(_plain, found) if asked == HOST else found
         self.operations += 1
         return tree_map(_away, found)
+
+    @contextmanager
+    def computing(self, there: bool) -> Iterator[None]:  # noqa: ARG002 - for subclasses
+        """Around every operation; ``there``: the accelerator has part in it."""
+        yield
 
     def _check(self, func: Callable[..., Any], tensors: list[torch.Tensor]) -> None:
         some = [t for t in tensors if t.dim() > 0 or isinstance(t, torch.nn.Parameter)]
         if func in _NUMPY and any(isinstance(t, Elsewhere) for t in tensors):
             raise WrongDeviceError(
-                f"{_name(func)} of a tensor on {ELSEWHERE}; copy it to the host."
+                f"{_name(func)} of a tensor on {self.place}; copy it to the host."
             )
         if func in _COPIES or (func in _INDEXING and isinstance(tensors[0], Elsewhere)):
             return
         if len({isinstance(t, Elsewhere) for t in some}) > 1:
             shapes = ", ".join(
-                f"{tuple(t.shape)} on {ELSEWHERE if isinstance(t, Elsewhere) else HOST}"
+                f"{tuple(t.shape)} on {self.place if isinstance(t, Elsewhere) else HOST}"
                 for t in tensors
             )
             raise WrongDeviceError(f"{_name(func)} between devices: {shapes}.")
 
+    def _asked(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> torch.device | None:
+        """The device that a call names, if it names one."""
+        if func is torch.Tensor.cpu:
+            return HOST
+        given = [kwargs.get("device"), *(args[1:] if func is torch.Tensor.to else ())]
+        if func is torch.Tensor.to:
+            given += [kwargs.get("other")]
+        for value in given:
+            if isinstance(value, torch.Tensor):
+                return self.place if isinstance(value, Elsewhere) else HOST
+            if isinstance(value, torch.device):
+                return value
+            if isinstance(value, str):
+                return torch.device(value)
+        return None
 
-def _asked(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> torch.device | None:
-    """The device that a call names, if it names one."""
-    if func is torch.Tensor.cpu:
-        return HOST
-    given = [kwargs.get("device"), *(args[1:] if func is torch.Tensor.to else ())]
-    if func is torch.Tensor.to:
-        given += [kwargs.get("other")]
-    for value in given:
-        if isinstance(value, torch.Tensor):
-            return ELSEWHERE if isinstance(value, Elsewhere) else HOST
-        if isinstance(value, torch.device):
-            return value
-        if isinstance(value, str):
-            return torch.device(value)
-    return None
+    def _goes_away(
+        self,
+        func: Callable[..., Any],
+        asked: torch.device | None,
+        tensors: list[torch.Tensor],
+        away: list[bool],
+    ) -> bool:
+        """Whether results are on the accelerator: as asked, or where the first operand is."""
+        if asked is not None:
+            return asked.type == self.place.type
+        if func in _COPIES or func in _INDEXING:
+            return bool(away) and away[0]
+        with_sides = [a for t, a in zip(tensors, away, strict=True) if t.dim()]
+        return any(with_sides or away)
 
-
-def _goes_away(
-    func: Callable[..., Any],
-    asked: torch.device | None,
-    tensors: list[torch.Tensor],
-    away: list[bool],
-) -> bool:
-    """Whether results are on the accelerator: as asked, or where the first operand is."""
-    if asked is not None:
-        return asked.type == ELSEWHERE.type
-    if func in _COPIES or func in _INDEXING:
-        return bool(away) and away[0]
-    with_sides = [a for t, a in zip(tensors, away, strict=True) if t.dim()]
-    return any(with_sides or away)
-
-
-def _host(value: Any) -> Any:
-    if isinstance(value, torch.device) and value.type == ELSEWHERE.type:
-        return HOST
-    if isinstance(value, str) and value == str(ELSEWHERE):
-        return "cpu"
-    return value
+    def _host(self, value: Any) -> Any:
+        if isinstance(value, torch.device) and value.type == self.place.type:
+            return HOST
+        if isinstance(value, str) and value == str(self.place):
+            return "cpu"
+        return value
 
 
 def _plain(value: Any) -> Any:

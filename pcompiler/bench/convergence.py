@@ -132,13 +132,13 @@ class _Problem:
         energy, match = x.T @ (self.gram @ x), x.T @ self.rhs
         change = energy - 2 * match
         _, top = truncate(x, self.gram, max(self.study.ranks))
-        shares = (top * (change @ top)).sum(0).double().cumsum(0)
+        shares = (top * (change @ top)).sum(0).cpu().double().cumsum(0)  # MPS has no float64
 
         def share(gain: float) -> float:
             return math.sqrt(max(gain + self.target_size**2, 0.0)) / self.target_size
 
         by_rank = {r: share(float(shares[min(r, len(shares)) - 1])) for r in self.study.ranks}
-        return share(float(change.diagonal().double().sum())), by_rank
+        return share(float(change.diagonal().cpu().double().sum())), by_rank
 
 
 def as_table(runs: Sequence[Run], study: Study) -> str:

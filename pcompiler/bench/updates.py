@@ -91,4 +91,5 @@ def _factors(block: Any, r: torch.Tensor, r_context: torch.Tensor) -> None:  # n
 
 
 def _relative(got: torch.Tensor, want: torch.Tensor) -> float:
-    return float((got.double().cpu() - want.double().cpu()).norm() / want.double().cpu().norm())
+    wanted = want.cpu().double()  # in this order: MPS has no float64
+    return float((got.cpu().double() - wanted).norm() / wanted.norm())

@@ -36,11 +36,12 @@ def descent_steps(
     Raises:
         ConfigError, SolveError: as the solver.
     """
-    matrix, scaled, root = System.of(gram, rhs, ridge).double().unit_diagonal()
+    system = System.of(gram, rhs, ridge).double()
+    matrix, scaled, root = system.unit_diagonal()
     values, vectors = torch.linalg.eigh(matrix)
     parts = vectors.T @ scaled
     weights = (vectors.T @ (root.square() * vectors)) * (parts @ parts.T)
-    goal = tolerance * float(rhs.double().norm())
+    goal = tolerance * float(system.rhs.norm())
 
     def reached(steps: int, rate: float) -> bool:
         left = (1 - rate * values) ** steps

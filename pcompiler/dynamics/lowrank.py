@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from pcompiler.device import at_home
+
 
 def truncate(
     weights: torch.Tensor, gram: torch.Tensor, rank: int
@@ -29,6 +31,6 @@ def project(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``truncate`` where the fitted outputs' covariance Xᵀ G X (d, d) is known already."""
     assert rank >= 1, "a rank is 1 or more"
-    _, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)  # ascending
+    _, vectors = at_home(torch.linalg.eigh, (covariance + covariance.T) / 2)  # ascending
     top = vectors[:, -min(rank, *weights.shape) :].flip(1)
     return (weights @ top).T.contiguous(), top.contiguous()

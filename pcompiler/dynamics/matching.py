@@ -20,6 +20,7 @@ from dataclasses import replace
 import torch
 from torch.nn.functional import pad, threshold
 
+from pcompiler.device import at_home
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import LEAST_WEIGHT, Before, Pack, Teacher, Walker
 from pcompiler.ranges import ranged
@@ -105,17 +106,19 @@ def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 60) -> torch
 
     From the free solution, cut off at 0, 30 steps come nearer than 300 from ones (SmolLM2, 10×).
     """
-    rate = 1 / torch.linalg.eigvalsh(gram)[..., -1:, None]
+    rate = 1 / at_home(torch.linalg.eigvalsh, gram)[..., -1:, None]
     # One step downhill is w − ηGw + ηr; with the two constants made once it is a single product.
     step = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) - rate * gram
     towards = rate * rhs[..., None]
-    w = ahead = torch.cholesky_solve(rhs[..., None], torch.linalg.cholesky(gram)).clamp_min_(0)
+    factor = at_home(torch.linalg.cholesky, gram)
+    w = ahead = at_home(torch.cholesky_solve, rhs[..., None], factor).clamp_min_(0)
     t = 1.0
     for _ in range(steps):
         new = torch.baddbmm(towards, step, ahead).clamp_min_(0)
         t, before = (1 + math.sqrt(1 + 4 * t * t)) / 2, t
         ahead, w = torch.lerp(w, new, 1 + (before - 1) / t), new
-    return w[..., 0]
+    solution: torch.Tensor = w[..., 0]
+    return solution
 
 
 @ranged("match values")
@@ -135,8 +138,9 @@ def _values(walker: Walker, block: Block, teacher: Teacher, kept: Before) -> tor
         rhs += pack.weight * rows.transpose(1, 2) @ missing
     ridge = VALUE_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
     gram.diagonal(dim1=1, dim2=2).add_(ridge)
-    change = torch.cholesky_solve(rhs, torch.linalg.cholesky(gram))
-    return kept.values + change.to(kept.values)
+    change = at_home(torch.cholesky_solve, rhs, at_home(torch.linalg.cholesky, gram))
+    fitted: torch.Tensor = kept.values + change.to(kept.values)
+    return fitted
 
 
 def _sample(packs: Sequence[Pack]) -> list[int]:

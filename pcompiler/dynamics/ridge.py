@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from pcompiler import meter
+from pcompiler.device import at_home
 from pcompiler.dynamics.lowrank import project
 from pcompiler.dynamics.moments import Moments
 from pcompiler.ranges import ranged
@@ -92,7 +93,9 @@ class Ridge:
 def _solve(gram: torch.Tensor, rhs: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
     damped = gram.clone()
     damped.diagonal().add_(penalty)
-    return torch.cholesky_solve(rhs, torch.linalg.cholesky(damped))
+    factor = at_home(torch.linalg.cholesky, damped)
+    solution: torch.Tensor = at_home(torch.cholesky_solve, rhs, factor)
+    return solution
 
 
 def shared_ranks(energies: Sequence[torch.Tensor], directions: int) -> list[int]:

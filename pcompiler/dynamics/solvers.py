@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import torch
 
+from pcompiler.device import at_home
 from pcompiler.dynamics.system import TOLERANCE, Solution, System, reported
 from pcompiler.ranges import ranged
 
@@ -148,13 +149,13 @@ SOLVERS: dict[str, Solver] = {
 
 def _cholesky(system: System, least_pivot: float = 0.0) -> torch.Tensor | None:
     """X, or nothing where the matrix is not positive definite."""
-    factor, info = torch.linalg.cholesky_ex(system.matrix)
+    factor, info = at_home(torch.linalg.cholesky_ex, system.matrix)
     if int(info):
         return None
     # A pivot beside its own diagonal entry: the share of a column that no earlier one explains.
     if float((factor.diagonal() ** 2 / system.matrix.diagonal()).min()) <= least_pivot:
         return None
-    x = torch.cholesky_solve(system.rhs, factor)
+    x: torch.Tensor = at_home(torch.cholesky_solve, system.rhs, factor)
     return x if bool(torch.isfinite(x.sum())) else None
 
 
@@ -165,16 +166,16 @@ def _block_cg(
     matrix, scaled, root = system.unit_diagonal()
     size = float(system.rhs.norm())
     x = torch.zeros_like(scaled)
-    basis, weights = torch.linalg.qr(scaled)  # R = basis @ weights, all the way
+    basis, weights = at_home(torch.linalg.qr, scaled)  # R = basis @ weights, all the way
     directions, history = basis, [1.0 if size else 0.0]
     while history[-1] > tolerance and len(history) <= max_iterations:
         image = matrix @ directions
-        factor, info = torch.linalg.cholesky_ex(directions.T @ image)
+        factor, info = at_home(torch.linalg.cholesky_ex, directions.T @ image)
         if int(info):
             return None
-        x = x + directions @ torch.cholesky_solve(weights, factor)
-        inverse = torch.cholesky_solve(torch.eye(len(factor)).to(factor), factor)
-        basis, change = torch.linalg.qr(basis - image @ inverse)
+        x = x + directions @ at_home(torch.cholesky_solve, weights, factor)
+        inverse = at_home(torch.cholesky_solve, torch.eye(len(factor)).to(factor), factor)
+        basis, change = at_home(torch.linalg.qr, basis - image @ inverse)
         weights, directions = change @ weights, basis + directions @ change.T
         history.append(float((root * (basis @ weights)).norm()) / size)
         if not history[-1] < GROWTH:

@@ -11,7 +11,7 @@ from typing import ParamSpec
 import torch
 
 from pcompiler import meter
-from pcompiler.device import float64_home
+from pcompiler.device import widened
 from pcompiler.errors import ConfigError, SolveError
 
 TOLERANCE = 1e-4  # relative residual at which a solver has converged
@@ -106,15 +106,9 @@ class System:
         matrix.diagonal().add_(ridge * gram.diagonal().mean())
         return cls(matrix, rhs, ridge, started)
 
-    def to(self, dtype: torch.dtype, device: torch.device) -> System:
-        """The same system elsewhere; its clock goes on."""
-        return System(
-            self.matrix.to(device, dtype), self.rhs.to(device, dtype), self.ridge, self.started
-        )
-
     def double(self) -> System:
-        """In float64, on the CPU where the device has none."""
-        return self.to(torch.float64, float64_home(self.rhs.device))
+        """The same system in float64, on the CPU where the device has none; its clock goes on."""
+        return System(widened(self.matrix), widened(self.rhs), self.ridge, self.started)
 
     def unit_diagonal(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """D^-½ A D^-½ (k, k), D^-½ B (k, d) and D^½ (k, 1), D = diag A; where D is 0 it is left."""
@@ -125,7 +119,7 @@ class System:
     def residual(self, x: torch.Tensor) -> float:
         """‖AX − B‖_F / ‖B‖_F in float64; 0 where B and X are 0. Costs 2·k²·d operations."""
         exact = self.double()
-        off = exact.matrix @ x.to(exact.rhs) - exact.rhs
+        off = exact.matrix @ widened(x) - exact.rhs
         size = float(exact.rhs.norm())
         return float(off.norm()) / size if size else float(x.abs().max())
 
@@ -142,7 +136,7 @@ class System:
         Raises:
             SolveError: ``x`` has values that are not finite.
         """
-        x = x.to(self.rhs)
+        x = x.to(self.rhs.dtype).to(self.rhs.device)
         if not bool(x.isfinite().all()):  # also waits for the device
             raise self.unsolvable("its solution overflows")
         seconds = time.perf_counter() - self.started

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from functools import cached_property
 
 from pcompiler import fidelity, latency, outcome, targets
 from pcompiler.clock import Clock
@@ -17,10 +16,12 @@ from pcompiler.config import Config, TargetConfig, check_gates
 from pcompiler.errors import GateMissed, MismatchError, ModelError
 from pcompiler.frontend import parse
 from pcompiler.ir import Fidelity, Probe
+from pcompiler.lazy import lazy
 from pcompiler.model import LanguageModel
 from pcompiler.passages import Coverage, passages
 from pcompiler.queries import to_lines
 from pcompiler.ranges import named
+from pcompiler.runtime import together
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
@@ -49,7 +50,7 @@ class Work:
     config: Config
     fit_queries: Sequence[Probe] = ()
 
-    @cached_property
+    @lazy
     def compilation(self) -> Compilation:
         """The parsed prompt with its model."""
         given = self.queries or (), self.fit_queries
@@ -58,12 +59,12 @@ class Work:
         made.spend("parse", clock.elapsed())
         return made
 
-    @cached_property
+    @lazy
     def reference(self) -> fidelity.Reference:
         """The teacher's answers to the held-out probes."""
         return fidelity.reference(self.compilation, self.compilation.probes)
 
-    @cached_property
+    @lazy
     def uncovered(self) -> list[int]:
         """Numbers of the held-out probes about a passage that no fitting probe is about."""
         known, decode = self.compilation, self.model.tokenizer.decode
@@ -218,9 +219,10 @@ def _timing(
     work: Work, target: Target, store: Store, header: Header, clock: Clock
 ) -> dict[str, float]:
     """Seconds by stage, and to the first token with the artifact in the store and without."""
-    known, fits = work.compilation, target.fits(work.config.targets)
+    known, fits, company = work.compilation, target.fits(work.config.targets), together.company()
     return {
         **clock.laps,
+        **({"group": float(company)} if company > 1 else {}),  # whose seconds these are as well
         **({f"{s}_s": known.spent[s] for s in STAGES if s in known.spent} if fits else {}),
         "ttft_s": latency.of_artifact(work.model, target, store, header.id, work.reference),
         "full_ttft_s": latency.of_full_prompt(work.model, work.reference, known.spent["prefill"]),
@@ -270,9 +272,8 @@ def _header(
 ) -> Header:
     moment = os.environ.get("SOURCE_DATE_EPOCH")  # reproducible builds' clock
     created = datetime.fromtimestamp(float(moment) if moment else time.time(), tz=timezone.utc)
-    known = work.compilation
+    known, fit = work.compilation, built.fit
     lead = known.template.lead() if built.kept_tokens == 0 else ""
-    fit = built.fit
     if target.fits(work.config.targets):
         fit = fit | {"probes_hash": content_hash(to_lines(known.fitting))}
     return Header(

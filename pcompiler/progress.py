@@ -21,6 +21,7 @@ Listener = Callable[[str, int, int], None]
 What it raises ends the work, as Ctrl-C would.
 """
 _listener: ContextVar[Listener | None] = ContextVar("progress", default=None)
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 @contextmanager
@@ -31,6 +32,16 @@ def heard(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Inside, in this thread, no bar is shown or heard: there is one over all of it."""
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]
@@ -49,9 +60,10 @@ class _Bar(tqdm):  # type: ignore[type-arg]
 
 def bar(total: int, label: str, unit: str = "it") -> Any:  # noqa: ANN401 - tqdm is generic
     """A tqdm bar with our manners."""
-    hidden, listener = not sys.stderr.isatty(), _listener.get()
-    settings: dict[str, Any] = {"unit": unit, "delay": DELAY_S, "leave": False, "disable": hidden}
-    if listener is not None:
+    off, listener = _hidden.get(), _listener.get()
+    disable = off or not sys.stderr.isatty()
+    settings: dict[str, Any] = {"unit": unit, "delay": DELAY_S, "leave": False, "disable": disable}
+    if listener is not None and not off:
         return _Bar(listener, total, label, **settings)
     return tqdm(total=total, desc=label, **settings)
 

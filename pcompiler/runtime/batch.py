@@ -9,10 +9,10 @@ There is no padding, and rows may join, leave and read several tokens in any ste
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AttentionInterface
@@ -20,6 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.in_place import over_prefix, window_of
+from pcompiler.runtime.patch import Delta
 from pcompiler.runtime.prefix import ROOM, Prefix
 
 NAME = "pcompiler_rows"  # of our attention, where transformers keeps them by name
@@ -111,6 +112,45 @@ def _additive(visible: torch.Tensor, model: LanguageModel) -> torch.Tensor:
     return mask.masked_fill_(~visible, torch.finfo(dtype).min)
 
 
+class Row(Protocol):
+    """What shares a forward pass: something that keeps its own keys and knows its own mask."""
+
+    @property
+    def deltas(self) -> Mapping[int, Delta]:
+        """Its patch by layer, in the model's place and dtype."""
+        ...
+
+    def update(
+        self, layer: int, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take in new (1, H_kv, t, d) keys and values of a layer; returns all of them."""
+        ...
+
+    def mask(self, module: Any, new: int, keys: int, causal: bool) -> torch.Tensor | None:  # noqa: ANN401
+        """What a layer's attention hides, (1, 1 or H, new, keys) in the model's dtype.
+
+        Without one, where ``causal``, a token sees those up to its own if none is before them.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row's part of a forward pass.
+
+    Attributes:
+        row: each row once in a pass.
+        tokens: what it reads.
+        positions: of each token.
+        wanted: numbers of the tokens behind which logits are.
+    """
+
+    row: Row
+    tokens: Sequence[int]
+    positions: Sequence[int]
+    wanted: Sequence[int]
+
+
 @dataclass(frozen=True)
 class Feed:
     """What one row reads in a step.
@@ -138,33 +178,48 @@ def forward(model: LanguageModel, feeds: Sequence[Feed]) -> torch.Tensor:
     Returns:
         (rows that want them, vocabulary) logits in order, float32.
     """
-    device, ends = model.device.handle, []
+    parts = []
+    for feed in feeds:
+        start, end = feed.row.prefix.length + feed.row.length, len(feed.tokens) - 1
+        positions = range(start, start + len(feed.tokens))
+        parts.append(Part(feed.row, feed.tokens, positions, [end] if feed.wanted else []))
+    result = run(model, parts)
+    for feed in feeds:
+        feed.row.length += len(feed.tokens)
+    return result
+
+
+def run(model: LanguageModel, parts: Sequence[Part]) -> torch.Tensor:
+    """One forward pass over all parts, end to end.
+
+    Returns:
+        (Σ wanted, vocabulary) logits in order, float32.
+    """
+    device, wanted = model.device.handle, []
     tokens: list[int] = []
     positions: list[int] = []
-    parts: list[tuple[BatchRow, slice]] = []
-    for feed in feeds:
-        start = feed.row.prefix.length + feed.row.length
-        parts.append((feed.row, slice(len(tokens), len(tokens) + len(feed.tokens))))
-        tokens += feed.tokens
-        positions += range(start, start + len(feed.tokens))
-        ends += [len(tokens) - 1] if feed.wanted else []
-    with torch.inference_mode(), _by_rows(model, parts) as attention:
+    places: list[tuple[Row, slice]] = []
+    for part in parts:
+        start = len(tokens)
+        wanted += [start + i for i in part.wanted]
+        tokens += part.tokens
+        positions += part.positions
+        places.append((part.row, slice(start, len(tokens))))
+    with torch.inference_mode(), _by_rows(model, places) as attention:
         out = model.hf(
             input_ids=model.tensor(tokens),
             position_ids=torch.tensor([positions], device=device),
             use_cache=False,
-            logits_to_keep=torch.tensor(ends, dtype=torch.long, device=device),
-            pcompiler_parts=parts,
+            logits_to_keep=torch.tensor(wanted, dtype=torch.long, device=device),
+            pcompiler_parts=places,
             pcompiler_attention=attention,
         )
-    for feed in feeds:
-        feed.row.length += len(feed.tokens)
     result: torch.Tensor = out.logits[0].float()
     return result
 
 
 @contextmanager
-def _by_rows(model: LanguageModel, parts: Sequence[tuple[BatchRow, slice]]) -> Iterator[str]:
+def _by_rows(model: LanguageModel, parts: Sequence[tuple[Row, slice]]) -> Iterator[str]:
     """Inside, the model attends and is patched row by row; yields the attention it has alone."""
     config = model.hf.config
     alone = config._attn_implementation
@@ -180,7 +235,7 @@ def _by_rows(model: LanguageModel, parts: Sequence[tuple[BatchRow, slice]]) -> I
             config._attn_implementation = alone
 
 
-def _adding(layer: int, parts: Sequence[tuple[BatchRow, slice]]) -> Callable[..., torch.Tensor]:
+def _adding(layer: int, parts: Sequence[tuple[Row, slice]]) -> Callable[..., torch.Tensor]:
     def add(_module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
         for row, part in parts:
             if layer in row.deltas:
@@ -197,7 +252,7 @@ def _attention(
     value: torch.Tensor,
     _mask: None,
     *,
-    pcompiler_parts: Sequence[tuple[BatchRow, slice]],
+    pcompiler_parts: Sequence[tuple[Row, slice]],
     pcompiler_attention: str,
     **settings: Any,  # noqa: ANN401
 ) -> tuple[torch.Tensor, None]:

@@ -16,6 +16,7 @@ from pcompiler.runtime.prefix import Prefix
 # A packed row's mask is quadratic in its tokens, so a row is bounded and there are several.
 PACK_TOKENS = 640  # scored in one forward pass: long enough to be compute-bound
 DECODE_TOKENS = 2048  # decoded side by side, answers included: each step reads the prefix once
+NUCLEUS = 4096  # most nuclei are smaller, and looking for so many costs a tenth of sorting all
 
 Picker = Callable[[torch.Tensor], torch.Tensor]
 
@@ -41,15 +42,32 @@ def greedy(logits: torch.Tensor) -> torch.Tensor:
 
 
 def sampler(temperature: float, top_p: float, seed: int) -> Picker:
-    """Nucleus sampling (arXiv 1904.09751) with its own seeded generator."""
+    """Nucleus sampling (arXiv 1904.09751) with its own seeded generator.
+
+    The host draws a number for each token, as ``torch.multinomial`` does; from elsewhere that
+    would be V numbers a row to send, so there it draws one for each row.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def pick(logits: torch.Tensor) -> torch.Tensor:
-        p, order = (logits.cpu() / temperature).softmax(-1).sort(dim=-1, descending=True)
-        p = p.masked_fill(p.cumsum(-1) - p >= top_p, 0.0)
-        return order.gather(-1, torch.multinomial(p, 1, generator=generator))[:, 0]
+        p, order = _nucleus((logits / temperature).softmax(-1), top_p)
+        if p.is_cpu:
+            races = torch.empty(logits.shape).exponential_(1, generator=generator)
+            drawn = (p / races[:, : p.shape[1]]).argmax(-1, keepdim=True)
+        else:
+            at = torch.rand(len(p), 1, generator=generator).to(p.device) * p.sum(-1, keepdim=True)
+            drawn = (p.cumsum(-1) <= at).sum(-1, keepdim=True).clamp_max(p.shape[1] - 1)
+        return order.gather(-1, drawn)[:, 0]
 
     return pick
+
+
+def _nucleus(p: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities in descending order, 0 outside the nucleus, and whose they are."""
+    best, order = p.topk(min(NUCLEUS, p.shape[-1]), dim=-1)
+    if best.shape != p.shape and bool((best.sum(-1) < top_p).any()):
+        best, order = p.sort(dim=-1, descending=True)
+    return best.masked_fill(best.cumsum(-1) - best >= top_p, 0.0), order
 
 
 def steps(

@@ -72,11 +72,15 @@ def _adding(extra: torch.Tensor, kept: int) -> Callable[..., tuple[Any, dict[str
     """A hook that adds ``extra`` to a mask of ``kept`` columns before the tokens' own."""
 
     def add(_module: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401
-        mask = named["attention_mask"]
-        first = mask[..., : extra.shape[-1]] + extra
-        rest = mask[..., kept:].expand(1, len(extra), -1, -1)
-        # A masked key with a negative β would pass the dtype's end.
-        first = first.clamp_min(torch.finfo(mask.dtype).min)
-        return arguments, {**named, "attention_mask": torch.cat([first, rest], dim=-1)}
+        return arguments, {**named, "attention_mask": biased(named["attention_mask"], extra, kept)}
 
     return add
+
+
+def biased(mask: torch.Tensor, extra: torch.Tensor, kept: int) -> torch.Tensor:
+    """A (1, 1, t, kept + own) mask with ``over_prefix`` added: (1, H, t, width + own)."""
+    first = mask[..., : extra.shape[-1]] + extra
+    rest = mask[..., kept:].expand(1, len(extra), -1, -1)
+    # A masked key with a negative β would pass the dtype's end.
+    first = first.clamp_min(torch.finfo(mask.dtype).min)
+    return torch.cat([first, rest], dim=-1)

@@ -25,15 +25,17 @@ def for_family(
     config = model.hf.config
     window = getattr(config, "sliding_window", None)
     if model.card.family not in MASK_BY_LAYER_TYPE:
-        return _additive(model, visible(window))
+        return additive(model, visible(window))
     kinds = {"full_attention", *(getattr(config, "layer_types", None) or ())}
     return {
-        kind: _additive(model, visible(None if kind == "full_attention" else window))
+        kind: additive(model, visible(None if kind == "full_attention" else window))
         for kind in kinds
     }
 
 
-def _additive(model: LanguageModel, visible: torch.Tensor) -> torch.Tensor:
+def additive(model: LanguageModel, visible: torch.Tensor) -> torch.Tensor:
+    """(new, old + new) booleans → (1, 1, new, old + new) in the model's dtype."""
     dtype = model.device.dtype
-    mask = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    mask.masked_fill_(~visible, torch.finfo(dtype).min)
     return mask[None, None].to(model.device.handle)

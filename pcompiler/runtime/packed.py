@@ -7,15 +7,22 @@ own continuation up to itself, at the positions it would have alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import torch
 from transformers import DynamicCache
 
 from pcompiler.model import LanguageModel
-from pcompiler.runtime.in_place import in_place
-from pcompiler.runtime.masks import for_family
+from pcompiler.runtime import batch
+from pcompiler.runtime.in_place import biased, in_place, over_prefix, window_of
+from pcompiler.runtime.masks import additive, for_family
+from pcompiler.runtime.patch import Delta
 from pcompiler.runtime.prefix import Prefix
+from pcompiler.runtime.together import joint
+
+TOGETHER_TOKENS = 4096  # of several rows in one forward pass: their logits are 4·V bytes each
 
 
 def packs(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
@@ -51,12 +58,12 @@ class PackedRow:
         room: int = 128,
         cache: DynamicCache | None = None,
     ) -> None:
-        self._model = model
-        self._cache = prefix.cache(model, room) if cache is None else cache
-        self._prefix = prefix
+        self.model, self.prefix = model, prefix
+        self.cache = prefix.cache(model, room) if cache is None else cache
         self._lengths = [0] * rows  # tokens that each continuation has so far
-        self._owner = torch.empty(0, dtype=torch.long)  # (t,) continuation of each cached token
-        self._position = torch.empty(0, dtype=torch.long)  # (t,) position of each cached token
+        nothing = torch.empty(0, dtype=torch.long, device=model.device.handle)
+        self._owner = nothing  # (t,) continuation of each cached token
+        self._position = nothing  # (t,) position of each cached token
 
     def extend(
         self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]
@@ -71,57 +78,153 @@ class PackedRow:
         Returns:
             (Σ logits, vocabulary) logits in order of ``rows``, float32; without a gradient.
         """
-        with torch.no_grad():
-            return self.run(tokens, rows, logits)
+        return _extend(self, tokens, rows, logits)
 
     def run(
         self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]
     ) -> torch.Tensor:
         """``extend`` with whatever gradients are wanted; see there."""
-        owner: list[int] = []
-        position: list[int] = []
-        wanted: list[int] = []
-        for new, row, count in zip(tokens, rows, logits, strict=True):
-            start = self._prefix.length + self._lengths[row]
-            owner += [row] * len(new)
-            position += range(start, start + len(new))
-            wanted += range(len(owner) - count, len(owner))
-            self._lengths[row] += len(new)
         seen = len(self._owner)
-        self._owner = torch.cat([self._owner, torch.tensor(owner)])
-        self._position = torch.cat([self._position, torch.tensor(position)])
-        flat = [token for new in tokens for token in new]
-        device = self._model.device.handle
-        positions = self._position[seen:].to(device)
-        with in_place(self._model, self._prefix, positions):
-            out = self._model.hf(
-                input_ids=self._model.tensor(flat),
+        flat, _, wanted = self.take(tokens, rows, logits)
+        device, positions = self.model.device.handle, self.positions(seen)
+        with in_place(self.model, self.prefix, positions):
+            out = self.model.hf(
+                input_ids=self.model.tensor(flat),
                 position_ids=positions[None],
                 attention_mask=self._masks(seen),
-                past_key_values=self._cache,
+                past_key_values=self.cache,
                 use_cache=True,
                 logits_to_keep=torch.tensor(wanted, device=device),
             )
         result: torch.Tensor = out.logits[0].float()
         return result
 
+    def take(
+        self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Note new tokens: all of them end to end, their positions, and which want logits."""
+        owner: list[int] = []
+        position: list[int] = []
+        wanted: list[int] = []
+        for new, row, count in zip(tokens, rows, logits, strict=True):
+            start = self.prefix.length + self._lengths[row]
+            owner += [row] * len(new)
+            position += range(start, start + len(new))
+            wanted += range(len(owner) - count, len(owner))
+            self._lengths[row] += len(new)
+        device = self.model.device.handle
+        self._owner = torch.cat([self._owner, torch.tensor(owner, device=device)])
+        self._position = torch.cat([self._position, torch.tensor(position, device=device)])
+        return [token for new in tokens for token in new], position, wanted
+
+    def drop(self, tokens: Sequence[Sequence[int]], rows: Sequence[int]) -> None:
+        """Undo ``take``."""
+        for new, row in zip(tokens, rows, strict=True):
+            self._lengths[row] -= len(new)
+        seen = len(self._owner) - sum(map(len, tokens))
+        self._owner, self._position = self._owner[:seen], self._position[:seen]
+
+    def positions(self, seen: int) -> torch.Tensor:
+        """Of the tokens after so many."""
+        return self._position[seen:]
+
     def _masks(self, seen: int) -> torch.Tensor | dict[str, torch.Tensor] | None:
         """The mask in the form that the family takes: none, one, or one for each layer type."""
-        if len(self._lengths) == 1 and self._prefix.bias is None:
+        if len(self._lengths) == 1 and self.prefix.bias is None:
             return None  # plain causal order: leave transformers its fastest kernel
-        return for_family(self._model, lambda window: self._visible(seen, window))
+        return for_family(self.model, lambda window: self.visible(seen, window))
 
-    def _visible(self, seen: int, window: int | None) -> torch.Tensor:
-        """(new, m + old + new): which keys each new token sees."""
+    def visible(self, seen: int, window: int | None) -> torch.Tensor:
+        """(new, m + old + new): which keys each token after those ``seen`` sees."""
         row, at = self._owner[seen:, None], self._position[seen:, None]
         own = (row == self._owner) & (self._position <= at)
-        before = torch.arange(self._prefix.kept)
-        visible = torch.cat([torch.ones(len(row), len(before), dtype=torch.bool), own], dim=1)
-        if window is not None and self._prefix.positions is not None:
+        before = torch.arange(self.prefix.kept, device=own.device)
+        visible = torch.cat([own.new_ones(len(row), len(before)), own], dim=1)
+        if window is not None and self.prefix.positions is not None:
             # Every head keeps other positions: ``in_place`` hides those that are out of reach.
             own_reach = self._position > at - window
             visible &= torch.cat([torch.ones_like(visible[:, : len(before)]), own_reach], dim=1)
         elif window is not None:
-            assert self._prefix.kept == self._prefix.length, "a window needs every position"
+            assert self.prefix.kept == self.prefix.length, "a window needs every position"
             visible &= torch.cat([before, self._position]) > at - window
         return visible
+
+    @cached_property
+    def deltas(self) -> Mapping[int, Delta]:
+        """The prefix's patch by layer, as the model computes."""
+        patch, device = self.prefix.patch, self.model.device
+        return patch.to(device.handle, device.dtype).deltas if patch else {}
+
+
+Extension: TypeAlias = tuple[PackedRow, Sequence[Sequence[int]], Sequence[int], Sequence[int]]
+
+
+class _Turn:
+    """A packed row's part of one forward pass that it shares; see ``batch.Row``."""
+
+    def __init__(
+        self,
+        packed: PackedRow,
+        tokens: Sequence[Sequence[int]],
+        rows: Sequence[int],
+        logits: Sequence[int],
+    ) -> None:
+        self._packed, self._new = packed, (tokens, rows)
+        self._ends = [layer.keys.shape[2] for layer in packed.cache.layers]
+        self._seen = len(packed.positions(0))
+        self._masks: dict[int | None, torch.Tensor] = {}
+        self.deltas = packed.deltas
+        self.part = batch.Part(self, *packed.take(tokens, rows, logits))
+
+    def undo(self) -> None:
+        """Leave the packed row as it was."""
+        self._packed.drop(*self._new)
+        for layer, end in zip(self._packed.cache.layers, self._ends, strict=True):
+            layer.crop(end)
+
+    def update(
+        self, layer: int, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        every: tuple[torch.Tensor, torch.Tensor]
+        every = self._packed.cache.layers[layer].update(keys, values)
+        return every
+
+    def mask(self, module: Any, *_: object, **__: object) -> torch.Tensor:  # noqa: ANN401
+        packed = self._packed
+        model, prefix, window = packed.model, packed.prefix, window_of(packed.model, module)
+        if window not in self._masks:
+            self._masks[window] = additive(model, packed.visible(self._seen, window))
+        mask = self._masks[window]
+        if prefix.bias is None:
+            return mask
+        layer, positions = module.layer_idx, packed.positions(self._seen)
+        return biased(mask, over_prefix(model, prefix, layer, module, positions), prefix.kept)
+
+
+def _extend_together(calls: Sequence[Extension]) -> list[torch.Tensor]:
+    """Rows with nothing in common but the model, in as few forward passes as memory allows."""
+    found: list[torch.Tensor] = []
+    lengths = [sum(map(len, tokens)) for _, tokens, _, _ in calls]
+    turns: list[_Turn] = []
+    try:
+        for group in packs(lengths, TOGETHER_TOKENS):
+            some = [_Turn(*calls[i]) for i in group]
+            turns += some
+            logits = batch.run(calls[0][0].model, [turn.part for turn in some])
+            found += torch.split(logits, [len(turn.part.wanted) for turn in some])
+    except BaseException:
+        for turn in turns:
+            turn.undo()
+        raise
+    return found
+
+
+@joint(_extend_together, rank=0)
+def _extend(
+    packed: PackedRow,
+    tokens: Sequence[Sequence[int]],
+    rows: Sequence[int],
+    logits: Sequence[int],
+) -> torch.Tensor:
+    with torch.no_grad():
+        return packed.run(tokens, rows, logits)

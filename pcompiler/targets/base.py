@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -18,6 +17,7 @@ from pcompiler.dynamics.capture import Row
 from pcompiler.errors import InputError
 from pcompiler.families import FAMILIES
 from pcompiler.ir import Probe, Prompt
+from pcompiler.lazy import lazy
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import answer_all
 from pcompiler.runtime.prefix import Prefix, prefill
@@ -53,12 +53,12 @@ class Compilation:
     spent: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    @cached_property
+    @lazy
     def template(self) -> Template:
         """The chat template around the full prompt."""
         return Template.of(self.model.tokenizer, self.prompt.messages)
 
-    @cached_property
+    @lazy
     def context(self) -> list[int]:
         """The full prompt's tokens.
 
@@ -91,13 +91,13 @@ class Compilation:
             )
         return queries
 
-    @cached_property
+    @lazy
     def teacher(self) -> Prefix:
         """The model with the full prompt in place."""
         with self.timed("prefill"):
             return prefill(self.model, self.context)
 
-    @cached_property
+    @lazy
     def probes(self) -> Sequence[Probe]:
         """Held out: what fidelity is measured on, and nothing is fitted on."""
         settings, seed = self.config.probes, self.config.compile.seed
@@ -105,7 +105,7 @@ class Compilation:
             self.model, self.template, self.teacher, settings, seed
         )
 
-    @cached_property
+    @lazy
     def fitting(self) -> Sequence[Probe]:
         """What patches and caches are fitted on: the user's probes for it, and self-study.
 
@@ -128,7 +128,7 @@ class Compilation:
             )
         return [*asked, *studied]
 
-    @cached_property
+    @lazy
     def rows(self) -> list[Row]:
         """The fitting probes with the teacher's answers, some of them for validation."""
         queries = self.query_ids(self.fitting)

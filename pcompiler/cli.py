@@ -1,7 +1,7 @@
 """The command line: arguments in, exit code out. What the commands do is in ``commands``.
 
-Exit codes: 0 done, 1 a gate was missed, 2 the user's mistake, 3 a damaged store or artifact,
-130 interrupted.
+Exit codes: 0 done, 1 a gate was missed or prompts of a corpus failed, 2 the user's mistake, 3 a
+damaged store or artifact, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pcompiler import __version__
-from pcompiler.commands import arguments, serve_arguments, store_arguments
+from pcompiler.commands import arguments, corpus_arguments, serve_arguments, store_arguments
 from pcompiler.commands.parsers import Parser, command, common
 from pcompiler.config import Config, DecodeConfig
 from pcompiler.errors import PcompilerError
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupted(args: argparse.Namespace) -> int:
-    return _fail(args, "Interrupted", "interrupted; the store is as it was.", EXIT_CODE)
+    state = getattr(args, "interrupted", "the store is as it was")
+    return _fail(args, "Interrupted", f"interrupted; {state}.", EXIT_CODE)
 
 
 def _fail(args: argparse.Namespace, kind: str, message: str, code: int) -> int:
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"pcompiler {__version__}")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     _compile(commands)
+    corpus_arguments.add(commands)
     _shorten(commands)
     _run(commands)
     _verify(commands)

@@ -11,14 +11,14 @@ from pcompiler.model import LanguageModel
 from pcompiler.ranges import ranged
 from pcompiler.runtime import together
 from pcompiler.runtime.decode import first_token
-from pcompiler.store.db import Store
+from pcompiler.store.shelf import Artifacts
 from pcompiler.targets.base import Target
 
 ROUNDS = 3
 
 
 def of_artifact(
-    model: LanguageModel, target: Target, store: Store, name: str, teacher: Reference
+    model: LanguageModel, target: Target, store: Artifacts, name: str, teacher: Reference
 ) -> float:
     """From an id in the store to the first token, loading included.
 

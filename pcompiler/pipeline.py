@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 
 from pcompiler import fidelity, latency, outcome, targets
+from pcompiler.address import address, fingerprint
 from pcompiler.clock import Clock
 from pcompiler.codec import tensors, zstd
 from pcompiler.config import Config, TargetConfig, check_gates
@@ -24,8 +25,8 @@ from pcompiler.ranges import named
 from pcompiler.runtime import together
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.store.artifact import Artifact, Header
-from pcompiler.store.db import Store
-from pcompiler.store.key import artifact_id, content_hash
+from pcompiler.store.key import content_hash
+from pcompiler.store.shelf import Artifacts
 from pcompiler.table import percent
 from pcompiler.targets.base import Built, Compilation, Target
 
@@ -90,17 +91,8 @@ class Work:
 
     def address(self, target: Target) -> str:
         """The id that this compiles to; costs hashing only."""
-        probes = [self.queries, self.fit_queries if target.asks(self.config.targets) else None]
-        given = [content_hash(to_lines(some)) if some else "self-study" for some in probes]
-        prompt, card = content_hash(self.source), self.model.card
-        settings = self.fingerprint(target)
-        return artifact_id(target.name, prompt, card.fingerprint, settings, "+".join(given))
-
-    def fingerprint(self, target: Target) -> str:
-        """Hash of the settings that the target goes by: the same for what compiles alike."""
-        settings = target.resolved(self.config.targets)
-        config = replace(self.config, targets=settings)
-        return config.fingerprint(target.settings, fitted=target.fits(settings))
+        card, given = self.model.card.fingerprint, (self.queries, self.fit_queries)
+        return address(target, card, self.config, self.source, *given)
 
 
 @dataclass(frozen=True)
@@ -156,7 +148,7 @@ class Compiled:
 
 
 @outcome.reported
-def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> Compiled:
+def compile_prompt(work: Work, target_name: str, store: Artifacts, gates: Gates) -> Compiled:
     """Compile a prompt to a target, measure it, and store it if it passes the gates.
 
     ``timing`` in the header tells building and storing (``compile_s``) from measuring fidelity
@@ -168,7 +160,7 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
         UserError: bad input, or a store that cannot be written; nothing was stored.
     """
     clock = Clock()
-    target = _target(target_name, work.model)
+    target = target_for(target_name, work.model)
     settings = work.config.targets
     hit = store.find(work.address(target))
     if hit is not None:
@@ -216,7 +208,7 @@ def compile_prompt(work: Work, target_name: str, store: Store, gates: Gates) -> 
 
 
 def _timing(
-    work: Work, target: Target, store: Store, header: Header, clock: Clock
+    work: Work, target: Target, store: Artifacts, header: Header, clock: Clock
 ) -> dict[str, float]:
     """Seconds by stage, and to the first token with the artifact in the store and without."""
     known, fits, company = work.compilation, target.fits(work.config.targets), together.company()
@@ -239,7 +231,7 @@ def attach(model: LanguageModel, artifact: Artifact) -> Prefix:
     check_model(model, artifact.header)
     name = artifact.header.target
     with named(f"attach {name}"):
-        return _target(name, model).attach(model, artifact.tensors())
+        return target_for(name, model).attach(model, artifact.tensors())
 
 
 def check_model(model: LanguageModel, header: Header) -> None:
@@ -257,7 +249,8 @@ def remeasure(work: Work, artifact: Artifact) -> Fidelity:
     return fidelity.measure(work.model, attach(work.model, artifact), work.reference)
 
 
-def _target(name: str, model: LanguageModel) -> Target:
+def target_for(name: str, model: LanguageModel) -> Target:
+    """A target, for a model that it works for. Raises ConfigError, ModelError."""
     target = targets.get(name)
     if model.card.family not in target.families:
         raise ModelError(
@@ -281,7 +274,7 @@ def _header(
         target=target.name,
         model_name=work.model.name,
         model=asdict(work.model.card),
-        config=work.fingerprint(target),
+        config=fingerprint(target, work.config),
         prompt_hash=content_hash(work.source),
         probes_hash=content_hash(to_lines(known.probes)),
         probes_from="queries" if work.queries else "self-study",

@@ -24,6 +24,10 @@ _listener: ContextVar[Listener | None] = ContextVar("progress", default=None)
 _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
+def _shown() -> bool:
+    return sys.stderr.isatty() and not _hidden.get()
+
+
 @contextmanager
 def heard(listener: Listener) -> Iterator[None]:
     """Inside, in this thread, all bars tell this listener how far they are."""
@@ -60,10 +64,9 @@ class _Bar(tqdm):  # type: ignore[type-arg]
 
 def bar(total: int, label: str, unit: str = "it") -> Any:  # noqa: ANN401 - tqdm is generic
     """A tqdm bar with our manners."""
-    off, listener = _hidden.get(), _listener.get()
-    disable = off or not sys.stderr.isatty()
+    listener, disable = _listener.get(), not _shown()
     settings: dict[str, Any] = {"unit": unit, "delay": DELAY_S, "leave": False, "disable": disable}
-    if listener is not None and not off:
+    if listener is not None and not _hidden.get():
         return _Bar(listener, total, label, **settings)
     return tqdm(total=total, desc=label, **settings)
 
@@ -71,7 +74,7 @@ def bar(total: int, label: str, unit: str = "it") -> Any:  # noqa: ANN401 - tqdm
 @contextmanager
 def waiting(label: str) -> Iterator[None]:
     """A line on a terminal while something runs that has no parts to count."""
-    shown = sys.stderr.isatty()
+    shown = _shown()
     if shown:
         tqdm.write(f"{label} …", file=sys.stderr, end="\r")
     try:
@@ -83,7 +86,7 @@ def waiting(label: str) -> Iterator[None]:
 
 def stages(label: str, steps: Sequence[tuple[str, Callable[[], object]]]) -> None:
     """Run named steps in order, with a bar over them."""
-    with tqdm(total=len(steps), desc=label, disable=not sys.stderr.isatty()) as shown:
+    with tqdm(total=len(steps), desc=label, disable=not _shown()) as shown:
         for name, step in steps:
             shown.set_postfix_str(name)
             step()

@@ -199,7 +199,7 @@ def cli(
 
     def run(*arguments: object) -> tuple[int, str, str]:
         words = [str(a) for a in arguments]
-        where = 1 if words[0] != "store" else 3 if words[1] == "dictionary" else 2
+        where = 1 if words[0] not in ("store", "corpus") else 3 if words[1] == "dictionary" else 2
         try:
             code = main([*words[:where], "--config", str(settings), *words[where:]])
         except SystemExit as e:  # argparse's way out

@@ -192,6 +192,7 @@ def test_help_is_fast_and_imports_no_torch() -> None:
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [["compile"], ["run"], ["verify"], ["export"], ["models"], ["bench"]]
     commands += [["store", name] for name in ("list", "show", "delete", "stats")]
+    commands += [["corpus"], ["corpus", "compile"]]
     commands += [["store", "dictionary", name] for name in ("train", "list")]
     for words in commands:
         with pytest.raises(SystemExit) as e:

@@ -48,7 +48,7 @@ LAYERS = (
     ("nearest", "draft"),
     ("targets",),
     ("fidelity",),
-    ("latency", "outcome"),
+    ("latency", "outcome", "address"),
     ("pipeline",),
     ("search", "group"),
     ("export",),

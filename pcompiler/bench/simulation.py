@@ -29,7 +29,8 @@ from pcompiler.draft import Drafter
 from pcompiler.embed import cache
 from pcompiler.embed.base import Provider
 from pcompiler.embed.static import Static
-from pcompiler.scale.base import Outcome
+from pcompiler.scale.base import Entry, Outcome
+from pcompiler.scale.drafts import Drafts
 from pcompiler.scale.local import Local
 from pcompiler.store.db import Store
 
@@ -156,11 +157,12 @@ def simulate(
         earlier = traffic.draws(ranks, LEARNT, plan.seed + 1)
         learnt = {prompt.encode() for prompt in traffic.stream(made_of, earlier)}
         store.add_dictionary(dictionary.train(learnt))
-        with Local(store, plan.processes, provider) as engine:
+        keeper = Drafts(store, provider)
+        with Local(keeper, plan.processes) as engine:
             began, cpu = time.perf_counter(), _cpu_s()
             run = _Run(plan.prompts, engine)
-            run.take(engine.run(traffic.stream(made_of, drawn)))
-            stages = dict(engine.drafter.clock.laps)
+            run.take(engine.run(map(Entry, traffic.stream(made_of, drawn))))
+            stages = {**keeper.drafter.clock.laps, "found": keeper.found_s}
     seconds, cpu_s = time.perf_counter() - began, _cpu_s() - cpu
     stored = _file_bytes(folder)
     check = _Check(folder, made_of, Drafter(provider), provider)

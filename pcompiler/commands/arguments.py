@@ -10,10 +10,21 @@ from pcompiler.passes.protect import CLASSES
 
 
 def targets(c: argparse.ArgumentParser) -> None:
-    """Settings of the targets, group by group; defaults are those of the configuration."""
-    d = TargetConfig()
+    """Settings of the targets, group by group, and what shows their trade or loss."""
     c.add_argument("--plot", metavar="FILE.png", help="of a search: write the trade as a picture")
-    _text(c, d)
+    g = settings(c, "With a gate and no rate, the lowest rate that meets the gate.")
+    g.add_argument("--diff", action="store_true", help="show what was dropped")
+    g.add_argument("--diff-html", metavar="FILE", help="the same as a page")
+
+
+def settings(c: argparse.ArgumentParser, of_text: str = "") -> argparse._ArgumentGroup:
+    """How small an artifact is to be, and in what form; returns the group of texts."""
+    d = TargetConfig()
+    text = c.add_argument_group("text", of_text)
+    shortening(text)
+    text.add_argument(
+        "--ranking", choices=RANKINGS, help=f"what tells what matters (default {d.ranking})"
+    )
     g = c.add_argument_group("kv, weights and hybrid")
     g.add_argument("--factor", type=float, metavar="F", help="prompt tokens over kept ones")
     g.add_argument("--rank", type=int, metavar="R", help=f"of the patch (default {d.rank})")
@@ -26,18 +37,7 @@ def targets(c: argparse.ArgumentParser) -> None:
     g.add_argument("--budget-bytes", type=int, metavar="N", help="of the patch; shares out ranks")
     g.add_argument("--strength", type=float, metavar="S", help="0..1 (default: validation chooses)")
     g.add_argument("--refine", type=int, metavar="STEPS", help="of gradient descent, afterwards")
-
-
-def _text(c: argparse.ArgumentParser, d: TargetConfig) -> None:
-    g = c.add_argument_group(
-        "text", "With a gate and no rate, the lowest rate that meets the gate."
-    )
-    shortening(g)
-    g.add_argument(
-        "--ranking", choices=RANKINGS, help=f"what tells what matters (default {d.ranking})"
-    )
-    g.add_argument("--diff", action="store_true", help="show what was dropped")
-    g.add_argument("--diff-html", metavar="FILE", help="the same as a page")
+    return text
 
 
 def shortening(g: argparse._ArgumentGroup) -> None:

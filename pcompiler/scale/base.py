@@ -5,8 +5,27 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pcompiler.closing import Closing
+
+AHEAD = 1_000  # prompts that are taken after one that has not ended, so that few ever wait
+
+
+class Entry(NamedTuple):
+    """One prompt of a corpus.
+
+    Attributes:
+        source: the prompt; of an entry that could not be read, what there was instead.
+        label: what its corpus calls it.
+        queries: held-out probes; none: the model writes them.
+        error: why it could not be read.
+    """
+
+    source: str
+    label: str | int | None = None
+    queries: tuple[str, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,13 +50,13 @@ class Outcome:
 class Engine(Closing):
     """Compiles prompts into one store, each content once.
 
-    Sources are taken one by one, as room comes free: any number of them takes bounded memory. A
-    prompt that fails is an outcome and stops no other. What is stored depends on the sources
-    alone, not on the engine.
+    Entries are taken one by one, as room comes free, and none that is ``AHEAD`` after one that has
+    not ended: any number of them takes bounded memory. A prompt that fails is an outcome and stops
+    no other. What is stored depends on the entries alone, not on the engine.
     """
 
     @abstractmethod
-    def run(self, sources: Iterable[str]) -> Iterator[Outcome]:
+    def run(self, entries: Iterable[Entry]) -> Iterator[Outcome]:
         """Compile all of them.
 
         Raises:

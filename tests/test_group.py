@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,8 @@ from conftest import FAMILY_EXTRAS, tiny
 
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config
-from pcompiler.errors import ConfigError, GateMissed, InputError
 from pcompiler.model import LanguageModel
 from pcompiler.pipeline import Compiled, attach
-from pcompiler.runtime import together
-from pcompiler.store.artifact import Artifact
 
 PROMPTS = [
     "You are the desk.\n\nThe workshop opens at nine and closes at five. Repairs take a week.\n",

@@ -20,6 +20,7 @@ from pcompiler import ranges
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config
 from pcompiler.device import KERNELS, at_home, pick
+from pcompiler.dynamics import capture
 from pcompiler.dynamics.forecast import descent_steps
 from pcompiler.dynamics.gram import gram
 from pcompiler.dynamics.implicit import exact_updates
@@ -27,6 +28,7 @@ from pcompiler.dynamics.solvers import SOLVERS
 from pcompiler.export import TAKES
 from pcompiler.export.base import Request, write
 from pcompiler.model import LanguageModel
+from pcompiler.runtime import decode
 from pcompiler.runtime.batch import BatchRow, Feed, forward
 from pcompiler.runtime.prefix import prefill
 
@@ -113,6 +115,9 @@ def test_a_whole_compile_runs_on_a_mac_and_gives_what_the_cpu_gives(
     tmp_path: Path,
 ) -> None:
     """Probes, walk, fidelity, store, attach, generate, export."""
+    # As many tokens at once as on the CPU: a random model's ranks turn on the last bit of a sum.
+    monkeypatch.setattr(capture, "DEVICE_PACK_TOKENS", capture.PACK_TOKENS)
+    monkeypatch.setattr(decode, "DEVICE_TIMES", 1)
 
     def answer(model: LanguageModel, name: str) -> tuple[float, float, str]:
         store = replace(config.store, path=f"{config.store.path}-{name}")

@@ -77,10 +77,14 @@ class Block:
         return Attended(q[0], k[0], v[0])
 
     def logits(self, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        """(H, t, d_head) queries against (H_kv, s, d_head) keys → (H, t, s) attention logits."""
+        """(H, t, d_head) queries against (H_kv, s, d_head) keys → (H, t, s) logits, float32.
+
+        As fused attention has them within: in bfloat16 a logit of 20 would be off by 0.06.
+        """
         groups = q.shape[0] // k.shape[0]
-        folded = (q * self.scaling).reshape(k.shape[0], groups * q.shape[1], q.shape[2])
-        s = (folded @ k.transpose(1, 2)).view(q.shape[0], q.shape[1], k.shape[1])
+        scaled = q.float() * self.scaling
+        folded = scaled.reshape(k.shape[0], groups * q.shape[1], q.shape[2])
+        s = (folded @ k.float().transpose(1, 2)).view(q.shape[0], q.shape[1], k.shape[1])
         return s if self.softcap is None else torch.tanh(s / self.softcap) * self.softcap
 
     def mix(self, h: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
@@ -90,8 +94,8 @@ class Block:
         return h + attended
 
     def project_out(self, joined: torch.Tensor) -> torch.Tensor:
-        """(t, H·d_head) → W_o's output, (t, d)."""
-        out: torch.Tensor = self._attention.o_proj(joined)
+        """(t, H·d_head) of any precision → W_o's output, (t, d)."""
+        out: torch.Tensor = self._attention.o_proj(joined.to(self._attention.o_proj.weight.dtype))
         return out
 
     def output_gram(self) -> torch.Tensor:
@@ -119,16 +123,16 @@ class Block:
         return r + downed
 
     def missing(self, wanted: torch.Tensor, r: torch.Tensor, downed: torch.Tensor) -> torch.Tensor:
-        """What W_down's output lacks for the block's output to become ``wanted``: (t, d).
+        """What W_down's output lacks for the block's output to become ``wanted``: (t, d), float32.
 
         With a norm after the MLP only the direction is free: the wanted increment is taken back
         through the norm's weight, at the length that W_down's output has.
         """
-        gain = wanted - r
+        gain, own = wanted.float() - r.float(), downed.float()
         if not self._after_both:
-            return gain - downed
+            return gain - own
         weight: torch.Tensor = self.layer.post_feedforward_layernorm(torch.ones_like(downed[:1]))
-        return gain / weight * downed.square().mean(-1, keepdim=True).sqrt() - downed
+        return gain / weight.float() * own.square().mean(-1, keepdim=True).sqrt() - own
 
 
 def embed(model: LanguageModel, ids: list[int]) -> torch.Tensor:

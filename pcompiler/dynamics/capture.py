@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
 from torch.nn.functional import threshold
 
 from pcompiler import progress
+from pcompiler.device import Device
 from pcompiler.dynamics.blocks import Attended, Block, embed, rotary
 from pcompiler.dynamics.importance import Importance
 from pcompiler.dynamics.stream import Stream
@@ -26,6 +27,7 @@ from pcompiler.runtime.packed import packs
 from pcompiler.runtime.prefix import Prefix
 
 PACK_TOKENS = 256  # at once: enough to be compute-bound; logits over the prefix stay in the cache
+DEVICE_PACK_TOKENS = 2048  # the same on an accelerator, where fewer launches count for more
 ASKED_WEIGHT = 3.0  # of the user's probes: they are like the queries to come
 LEAST_WEIGHT = 1e-12  # of attention: denormals multiply 30 times slower, and are as good as zero
 
@@ -69,16 +71,22 @@ class Pack:
     validation: bool
     weight: float
 
+    def to(self, place: torch.device) -> Pack:
+        """The same pack with its tensors elsewhere."""
+        offset, hidden, twin = (t.to(place) for t in (self.offset, self.hidden, self.twin))
+        return replace(self, offset=offset, hidden=hidden, twin=twin)
 
-def pack_rows(rows: Sequence[Row], bare: bool = False) -> list[Pack]:
-    """Packs of at most ``PACK_TOKENS``, the same probes in each whether ``bare`` or not.
+
+def pack_rows(rows: Sequence[Row], bare: bool = False, device: Device | None = None) -> list[Pack]:
+    """Packs of as many tokens as suit the device, the same probes whether ``bare`` or not.
 
     The user's probes and self-study are not mixed, nor fitting and validation.
     """
+    limit = PACK_TOKENS if device is None or device.is_host else DEVICE_PACK_TOKENS
     made: list[Pack] = []
     for validation, asked in product((False, True), (True, False)):
         some = [row for row in rows if (row.validation, row.asked) == (validation, asked)]
-        groups = packs([_length(row) for row in some], PACK_TOKENS)
+        groups = packs([_length(row) for row in some], limit)
         made += [_pack([some[i] for i in group], bare) for group in groups]
     return made
 
@@ -117,7 +125,8 @@ class Walker:
     """
 
     def __init__(self, model: LanguageModel, packs: Sequence[Pack], start: int) -> None:
-        self.model, self.packs, self.start = model, packs, start
+        self.model, self.start = model, start
+        self.packs = [pack.to(model.device.handle) for pack in packs]
         self._attended: Stream | None = None
         self.h = self.stream(model.card.hidden)
         for i, pack in enumerate(packs):
@@ -164,13 +173,13 @@ class Walker:
         hidden = self.packs[i].hidden
         if block.window is not None:
             hidden = hidden | (self.packs[i].offset + self.start <= self._reach(block, i))
-        return block.logits(x.q, x.k).masked_fill_(hidden.to(x.q.device), -math.inf)
+        return block.logits(x.q, x.k).masked_fill_(hidden, -math.inf)
 
     def attend(self, block: Block, i: int, x: Attended, before: Before) -> Attention:
-        """Attention of a pack to what stands before it and to itself."""
+        """Attention of a pack to what stands before it and to itself, in float32."""
         both = torch.cat([self.logits(block, i, x, before), self.own_logits(block, i, x)], dim=-1)
         weights = threshold(both.softmax(-1), LEAST_WEIGHT, 0.0)
-        values = torch.cat([before.values, x.v], dim=1)
+        values = torch.cat([before.values, x.v], dim=1).float()
         folded = weights.view(len(values), -1, values.shape[1])
         output = (folded @ values).view(*weights.shape[:2], -1)
         return Attention(weights[..., : before.keys.shape[1]], output)
@@ -200,7 +209,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Attention:
-    """What attention makes of one pack in one layer.
+    """What attention makes of one pack in one layer, float32.
 
     Attributes:
         weights: (H, t, m) on the keys before.

@@ -25,6 +25,7 @@ from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import LEAST_WEIGHT, Before, Pack, Teacher, Walker
 from pcompiler.ranges import ranged
 from pcompiler.runtime.prefix import GONE
+from pcompiler.runtime.together import joint
 
 SAMPLE_TOKENS = 1024  # for the masses; importance and values need every probe
 MASS_RIDGE = 1e-3
@@ -92,14 +93,33 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
         own = walker.own_logits(block, i, x).logsumexp(-1)
         share = torch.sigmoid(whole - own)
         rows = (walker.logits(block, i, x, kept) - whole[..., None]).exp_() * share[..., None]
-        rows = threshold(rows.float(), LEAST_WEIGHT, 0.0).view(heads, -1, m)
+        rows = threshold(rows, LEAST_WEIGHT, 0.0).view(heads, -1, m)
         gram += weight * rows.transpose(1, 2) @ rows
-        rhs += weight * (rows * share.float().view(heads, -1, 1)).sum(1)
+        rhs += weight * (rows * share.view(heads, -1, 1)).sum(1)
     ridge = MASS_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
     gram.diagonal(dim1=1, dim2=2).add_(ridge)
     return nonnegative(gram, rhs + ridge).clamp_min(LEAST_MASS).log()
 
 
+def _nonnegative_together(
+    systems: Sequence[tuple[torch.Tensor, torch.Tensor]],
+) -> list[torch.Tensor]:
+    """Systems of several sizes as one batch: what is filled up depends on nothing, and stays 0."""
+    most = max(rhs.shape[-1] for _, rhs in systems)
+    grams, sides = [], []
+    for gram, rhs in systems:
+        m = rhs.shape[-1]
+        filled = pad(gram, (0, most - m, 0, most - m))
+        # Between the least and the greatest eigenvalue, so that neither becomes another.
+        filled.diagonal(dim1=1, dim2=2)[:, m:] = gram.diagonal(dim1=1, dim2=2).mean(1)[:, None]
+        grams.append(filled)
+        sides.append(pad(rhs, (0, most - m)))
+    found = nonnegative(torch.cat(grams), torch.cat(sides))
+    parts = torch.split(found, [len(rhs) for _, rhs in systems])
+    return [part[:, : rhs.shape[-1]] for part, (_, rhs) in zip(parts, systems, strict=True)]
+
+
+@joint(_nonnegative_together, rank=1)
 @ranged("solver nonnegative")
 def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 60) -> torch.Tensor:
     """argmin_{w ≥ 0} wᵀGw − 2wᵀr for (b, m, m) G and (b, m) r: FISTA (Beck & Teboulle 2009).
@@ -132,8 +152,8 @@ def _values(walker: Walker, block: Block, teacher: Teacher, kept: Before) -> tor
             continue
         attention = walker.attend(block, i, walker.attended(i), kept)
         wanted = teacher.output[i].view(len(pack.tokens), -1, width).transpose(0, 1)
-        missing = (wanted - attention.output).float().reshape(heads, -1, width)
-        rows = attention.weights.float().reshape(heads, -1, m)
+        missing = (wanted - attention.output).reshape(heads, -1, width)
+        rows = attention.weights.reshape(heads, -1, m)
         gram += pack.weight * rows.transpose(1, 2) @ rows
         rhs += pack.weight * rows.transpose(1, 2) @ missing
     ridge = VALUE_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)

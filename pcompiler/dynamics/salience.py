@@ -31,7 +31,7 @@ def by_probes(model: LanguageModel, prefix: Prefix, rows: Sequence[Row]) -> torc
         rows: the probes; answers may be of one token, which is not looked at.
     """
     depth = math.ceil(DEPTH * model.card.layers)
-    importance = Teacher(model, prefix, pack_rows(rows)).record(depth)
+    importance = Teacher(model, prefix, pack_rows(rows, device=model.device)).record(depth)
     return importance.sqrt().sum((0, 1)).cpu()
 
 

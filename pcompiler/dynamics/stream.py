@@ -10,10 +10,13 @@ import torch
 from pcompiler.device import Device
 
 IN_MEMORY_BYTES = 2**25  # of one stream
+ON_DEVICE_BYTES = 2**28  # of one stream on an accelerator, where each move from the host is a wait
 
 
 class Stream:
     """A (t, width) tensor for each pack, kept in an unlinked file when they are large together.
+
+    On an accelerator they stay there while they are not.
 
     Args:
         device: where they are when read, and in which dtype.
@@ -23,7 +26,7 @@ class Stream:
 
     def __init__(self, device: Device, lengths: Sequence[int], width: int) -> None:
         self._device = device.handle
-        whole = _allocate(sum(lengths), width, device.dtype)
+        whole = _allocate(sum(lengths), width, device)
         self._parts = torch.split(whole, list(lengths))
 
     def __getitem__(self, pack: int) -> torch.Tensor:
@@ -33,8 +36,11 @@ class Stream:
         self._parts[pack].copy_(value)
 
 
-def _allocate(rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-    if rows * width * dtype.itemsize <= IN_MEMORY_BYTES:
+def _allocate(rows: int, width: int, device: Device) -> torch.Tensor:
+    size, dtype = rows * width * device.dtype.itemsize, device.dtype
+    if not device.is_host and size <= ON_DEVICE_BYTES:
+        return torch.empty(rows, width, dtype=dtype, device=device.handle)
+    if size <= IN_MEMORY_BYTES:
         return torch.empty(rows, width, dtype=dtype)
     with tempfile.NamedTemporaryFile(prefix="pcompiler-") as file:  # unlinked, but mapped
         flat = torch.from_file(file.name, shared=True, size=rows * width, dtype=dtype)

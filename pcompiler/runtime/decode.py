@@ -16,6 +16,7 @@ from pcompiler.runtime.prefix import Prefix
 # A packed row's mask is quadratic in its tokens, so a row is bounded and there are several.
 PACK_TOKENS = 640  # scored in one forward pass: long enough to be compute-bound
 DECODE_TOKENS = 2048  # decoded side by side, answers included: each step reads the prefix once
+DEVICE_TIMES = 4  # as many on an accelerator, where a step takes what its launches take
 NUCLEUS = 4096  # most nuclei are smaller, and looking for so many costs a tenth of sorting all
 
 Picker = Callable[[torch.Tensor], torch.Tensor]
@@ -44,19 +45,15 @@ def greedy(logits: torch.Tensor) -> torch.Tensor:
 def sampler(temperature: float, top_p: float, seed: int) -> Picker:
     """Nucleus sampling (arXiv 1904.09751) with its own seeded generator.
 
-    The host draws a number for each token, as ``torch.multinomial`` does; from elsewhere that
-    would be V numbers a row to send, so there it draws one for each row.
+    The host draws a number for each token, as ``torch.multinomial`` does there: the same tokens on
+    every device, to the rounding of their probabilities.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def pick(logits: torch.Tensor) -> torch.Tensor:
         p, order = _nucleus((logits / temperature).softmax(-1), top_p)
-        if p.is_cpu:
-            races = torch.empty(logits.shape).exponential_(1, generator=generator)
-            drawn = (p / races[:, : p.shape[1]]).argmax(-1, keepdim=True)
-        else:
-            at = torch.rand(len(p), 1, generator=generator).to(p.device) * p.sum(-1, keepdim=True)
-            drawn = (p.cumsum(-1) <= at).sum(-1, keepdim=True).clamp_max(p.shape[1] - 1)
+        races = torch.empty(logits.shape).exponential_(1, generator=generator)
+        drawn = (p / races[:, : p.shape[1]].to(p.device)).argmax(-1, keepdim=True)
         return order.gather(-1, drawn)[:, 0]
 
     return pick
@@ -136,7 +133,8 @@ def answer_all(
         keep_log_p: keep 4·T·V bytes an answer.
     """
     answers = [Answer() for _ in queries]
-    groups = list(packs([len(q) + max_tokens for q in queries], DECODE_TOKENS))
+    limit = DECODE_TOKENS * (1 if model.device.is_host else DEVICE_TIMES)
+    groups = list(packs([len(q) + max_tokens for q in queries], limit))
     with progress.bar(len(groups) * max_tokens, label, "token") as shown:
         for pack in groups:
             rows: list[list[torch.Tensor]] = [[] for _ in pack]

@@ -82,7 +82,8 @@ def students_of(
     compilation: Compilation, recipes: Sequence[Recipe], solvers: Sequence[Ridge]
 ) -> list[Student]:
     """The recipes' students after one walk behind the same teacher."""
-    model, packs = compilation.model, pack_rows(compilation.rows)
+    model = compilation.model
+    packs = pack_rows(compilation.rows, device=model.device)
     start = time.perf_counter()
     teacher = Teacher(model, compilation.teacher, packs)
     common = any(r.factor and _budget(compilation, r) == "global" for r in recipes)
@@ -107,7 +108,8 @@ def _student(
 ) -> Student:
     model, factor = compilation.model, recipe.factor
     if factor is None:
-        return Student(Walker(model, pack_rows(compilation.rows, bare=True), 0), solve=solve)
+        bare = pack_rows(compilation.rows, bare=True, device=model.device)
+        return Student(Walker(model, bare, 0), solve=solve)
     walker = Walker(model, packs, compilation.teacher.length)
     if weights is None or _budget(compilation, recipe) == "head":
 

@@ -98,6 +98,11 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def on_cuda(tensor: torch.Tensor) -> bool:
+    """Whether a CUDA kernel can read it."""
+    return tensor.device.type == "cuda"
+
+
 def widened(tensor: torch.Tensor) -> torch.Tensor:
     """In float64, where the tensor is, or on the CPU beside a device that has none (MPS).
 

@@ -17,10 +17,10 @@ from pcompiler.bench.activations import PIECE, SINK, collect, real_text
 from pcompiler.bench.convergence import Run, Study
 from pcompiler.bench.harness import Setting
 from pcompiler.device import pick
-from pcompiler.dynamics.gram import gram
 from pcompiler.dynamics.solvers import conjugate_gradients, direct
 from pcompiler.errors import ConfigError, InputError
 from pcompiler.model import LanguageModel
+from pcompiler.ops import gram
 
 STUDY = Study(contexts=(128, 256), rates=(0.01, 5.0), ranks=(2, 8), layer=1, max_steps=10)
 

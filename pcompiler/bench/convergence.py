@@ -12,11 +12,11 @@ import torch
 from pcompiler.bench import reference
 from pcompiler.bench.activations import PIECE, Activations, collect, real_text
 from pcompiler.dynamics.forecast import descent_steps
-from pcompiler.dynamics.gram import gram
 from pcompiler.dynamics.lowrank import truncate
 from pcompiler.dynamics.solvers import conjugate_gradients, direct, gradient_descent
 from pcompiler.dynamics.system import TOLERANCE, Solution
 from pcompiler.model import LanguageModel
+from pcompiler.ops import gram
 from pcompiler.table import render
 
 

@@ -125,6 +125,11 @@ def from_int8(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     Raises:
         DamageError: the scales do not fit the numbers.
     """
+    return to_16_bit(scaled(whole, scale))
+
+
+def scaled(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Undo ``to_int8``, as float32. Raises DamageError: see ``from_int8``."""
     groups = scale.shape[-1] if scale.dim() else 0
     if whole.shape[:-1] != scale.shape[:-1] or not groups or whole.shape[-1] % groups:
         raise DamageError(
@@ -132,4 +137,4 @@ def from_int8(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         )
     parts = whole.float().reshape(*scale.shape, whole.shape[-1] // groups)
     parts *= scale.float()[..., None]
-    return to_16_bit(parts.flatten(-2))
+    return parts.flatten(-2)

@@ -20,6 +20,7 @@ from dataclasses import replace
 import torch
 from torch.nn.functional import pad, threshold
 
+from pcompiler import ops
 from pcompiler.device import at_home
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import LEAST_WEIGHT, Before, Pack, Teacher, Walker
@@ -30,6 +31,7 @@ from pcompiler.runtime.together import joint
 SAMPLE_TOKENS = 1024  # for the masses; importance and values need every probe
 MASS_RIDGE = 1e-3
 VALUE_RIDGE = 1e-2
+BOUND_STEPS = 8  # after which the largest eigenvalue is known well enough for a step's length
 LEAST_MASS = 1e-4
 CERTAIN_SHARE = 4  # of a global budget, one in so many keys is certain for each head
 
@@ -122,23 +124,13 @@ def _nonnegative_together(
 @joint(_nonnegative_together, rank=1)
 @ranged("solver nonnegative")
 def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 60) -> torch.Tensor:
-    """argmin_{w ≥ 0} wᵀGw − 2wᵀr for (b, m, m) G and (b, m) r: FISTA (Beck & Teboulle 2009).
+    """argmin_{w ≥ 0} wᵀGw − 2wᵀr for (b, m, m) G and (b, m) r; see ``ops.nonnegative``.
 
     From the free solution, cut off at 0, 30 steps come nearer than 300 from ones (SmolLM2, 10×).
     """
-    rate = 1 / at_home(torch.linalg.eigvalsh, gram)[..., -1:, None]
-    # One step downhill is w − ηGw + ηr; with the two constants made once it is a single product.
-    step = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) - rate * gram
-    towards = rate * rhs[..., None]
     factor = at_home(torch.linalg.cholesky, gram)
-    w = ahead = at_home(torch.cholesky_solve, rhs[..., None], factor).clamp_min_(0)
-    t = 1.0
-    for _ in range(steps):
-        new = torch.baddbmm(towards, step, ahead).clamp_min_(0)
-        t, before = (1 + math.sqrt(1 + 4 * t * t)) / 2, t
-        ahead, w = torch.lerp(w, new, 1 + (before - 1) / t), new
-    solution: torch.Tensor = w[..., 0]
-    return solution
+    free = at_home(torch.cholesky_solve, rhs[..., None], factor)[..., 0]
+    return ops.nonnegative(gram, rhs, free.clamp_min(0), steps, BOUND_STEPS)
 
 
 @ranged("match values")

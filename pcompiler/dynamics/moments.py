@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pcompiler.dynamics.gram import gram
+from pcompiler.ops import weighted_sums
 
 
 class Moments:
@@ -29,14 +29,12 @@ class Moments:
 
     def add(self, u: torch.Tensor, t: torch.Tensor, w: torch.Tensor) -> None:
         """Add rows: (n, k) features, (n, d) targets, (n,) weights."""
-        root = w.float().sqrt()[:, None]
-        u, t = u.float() * root, t.float() * root
+        self.uu, self.ut = weighted_sums(self.uu, self.ut, u, t, w)
+        w, t = w.float(), t.float()
         self.weight += float(w.sum())
-        self.u += u.T @ root[:, 0]
-        self.t += t.T @ root[:, 0]
-        self.uu += gram(u)
-        self.ut.addmm_(u.T, t)
-        self.tt += float(t.square().sum())
+        self.u += u.float().T @ w
+        self.t += t.T @ w
+        self.tt += float(t.square().sum(1) @ w)
 
     def centred(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The sums about the means, (k, k) and (k, d): the problem that a free bias leaves."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pcompiler.model import LanguageModel
+from pcompiler.ops import add_low_rank
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def patched(model: LanguageModel, patch: Patch | None) -> Iterator[None]:
 
     def hook(delta: Delta) -> Callable[..., torch.Tensor]:
         def add(_module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
-            return output + delta(arguments[0])
+            return add_low_rank(output, arguments[0], delta.a, delta.b, delta.bias)
 
         return add
 

@@ -20,10 +20,10 @@ from pcompiler.bench import convergence, memory, reference, updates
 from pcompiler.bench.activations import real_text
 from pcompiler.bench.convergence import QUICK, Run, Study
 from pcompiler.bench.harness import Figure, Samples, Setting
-from pcompiler.dynamics.gram import gram
 from pcompiler.dynamics.lowrank import truncate
 from pcompiler.dynamics.solvers import direct
 from pcompiler.model import LanguageModel
+from pcompiler.ops import gram
 
 SHORT = 8  # tokens of each of many contexts
 RANK = 16  # of a static patch

@@ -96,6 +96,8 @@ def test_every_package_is_listed_by_hand() -> None:
         str(p.parent.relative_to(ROOT)).replace(os.sep, ".")
         for p in (ROOT / "pcompiler").rglob("__init__.py")
     }
+    # Sources beside the package, which no __init__.py makes one.
+    found |= {f"pcompiler.kernels.{p.parent.name}" for p in (ROOT / "kernels").glob("*/*.py")}
     text = (ROOT / "pyproject.toml").read_text()
     listed = text.split("packages = [")[1].split("]")[0]
     assert {line.strip(' ",') for line in listed.splitlines() if line.strip()} == found
@@ -172,6 +174,7 @@ def test_the_wheel_imports_elsewhere_and_leaks_no_other_name(
     assert {p.name for p in stand_ins.iterdir()} >= {"charts.js", "axes.js", "trace.html"}
     page = installed_wheel / "pcompiler" / "serve" / "http" / "page"
     assert {p.name for p in page.iterdir()} == set(FILES)
+    assert (installed_wheel / "pcompiler" / "kernels" / "triton" / "attend.py").is_file()
     code = (
         "import pcompiler, pcompiler.compiler, pcompiler.cli, pcompiler.bench.__main__\n"
         "from pcompiler import targets; [targets.get(t) for t in targets.TARGETS]\n"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pcompiler.commands import options, output
 from pcompiler.config import Config
 from pcompiler.errors import ConfigError, InputError
+from pcompiler.remote import opened
 from pcompiler.scale.corpus import Pass, Sheet, Summary
 from pcompiler.scale.crew import Crew, check_processes
 from pcompiler.scale.entries import Corpus, open_corpus
@@ -32,7 +33,7 @@ def compile_(args: argparse.Namespace) -> int:
     with ExitStack() as open_:
         corpus = open_.enter_context(open_corpus(args.input))
         folder = config.store.folder
-        store = open_.enter_context(Store(folder, settings=config.store))
+        store = open_.enter_context(opened(config.store))
         engine = open_.enter_context(_engine(args, _keeper(args, config, store)))
         summary = _pass(args, corpus, engine, open_)
     told = {name: value for name, value in vars(summary).items() if name != "reasons"}

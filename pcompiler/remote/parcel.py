@@ -77,11 +77,15 @@ async def send(bucket: Bucket, parcel: Parcel, replace: bool = False) -> None:
     parts = {path(BODIES, header.body_sha256): parcel.artifact.body}
     for _, text in parcel.texts:
         parts[path(TEXTS, content_hash(text))] = text.encode()
-    for key, data in parts.items():
-        there = None if replace else await bucket.size(key)
-        if there != len(data):
-            await bucket.put(key, data, fresh=there is None and not replace)
+    await asyncio.gather(*(_put(bucket, key, data, replace) for key, data in parts.items()))
     await bucket.put(path(ARTIFACTS, header.id), header.record())
+
+
+async def _put(bucket: Bucket, key: str, data: bytes, replace: bool) -> None:
+    """Have an object there that never changes."""
+    there = None if replace else await bucket.size(key)
+    if there != len(data):
+        await bucket.put(key, data, fresh=there is None and not replace)
 
 
 async def fetch(bucket: Bucket, artifact_id: str) -> Parcel | None:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -39,10 +40,25 @@ def artifact(number: int, body_bytes: int) -> Artifact:
     """A body of random bytes, as compressed tensors are, with a header."""
     body = os.urandom(body_bytes)
     header = Header(
-        *(f"{number:024x}", "kv", "m", {"family": "llama"}, "c"),
-        *(content_hash(PROMPT), content_hash(PROBES), "queries", 24, 3, 3, "", ""),
-        *(Fidelity(0.1, 0.9, 1.0, 0.5, 10, 2), "2026-01-01T00:00:00+00:00", {}),
-        *(len(body), hashlib.sha256(body).hexdigest(), len(body)),
+        id=f"{number:024x}",
+        target="kv",
+        model_name="m",
+        model={"family": "llama"},
+        config="c",
+        prompt_hash=content_hash(PROMPT),
+        probes_hash=content_hash(PROBES),
+        probes_from="queries",
+        answer_limit=24,
+        context_tokens=3,
+        kept_tokens=3,
+        before="",
+        after="",
+        fidelity=Fidelity(0.1, 0.9, 1.0, 0.5, 10, 2),
+        created="2026-01-01T00:00:00+00:00",
+        timing={},
+        body_bytes=len(body),
+        body_sha256=hashlib.sha256(body).hexdigest(),
+        tensor_bytes=len(body),
     )
     return Artifact(header, body)
 
@@ -86,15 +102,15 @@ def measured(folder: Path, remote: str, count: int, body_bytes: int) -> dict[str
         Bucket(remote, at.remote_timeout_s) as bucket,
     ):
         for one in made:
-            times["put, no remote"].take(lambda one=one: alone.put(one, PROMPT, PROBES))
-            times["put, acknowledged"].take(lambda one=one: here.put(one, PROMPT, PROBES))
-            times["… until it is there"].take(lambda: here.flush(60))
+            times["put, no remote"].take(partial(alone.put, one, PROMPT, PROBES))
+            times["put, acknowledged"].take(partial(here.put, one, PROMPT, PROBES))
+            times["… until it is there"].take(partial(here.flush, 60))
         for name in ids:
-            times["objects alone"].take(lambda name=name: objects(bucket, alone.header(name)))
-            times["read through"].take(lambda name=name: there.get(name))
-            times["get, no remote"].take(lambda name=name: alone.get(name))
-            times["get"].take(lambda name=name: there.get(name))
-            times["not there"].take(lambda name=name: there.find("f" * 12 + name[12:]))
+            times["objects alone"].take(partial(objects, bucket, alone.header(name)))
+            times["read through"].take(partial(there.get, name))
+            times["get, no remote"].take(partial(alone.get, name))
+            times["get"].take(partial(there.get, name))
+            times["not there"].take(partial(there.find, "f" * 12 + name[12:]))
         for name in ids:
             here.delete(name, everywhere=True)
     return times

@@ -71,6 +71,16 @@ def test_a_worker_that_is_killed_under_load_breaks_its_own_requests_and_is_repla
     assert server.stop() == 0
 
 
+def test_the_service_goes_on_when_a_worker_is_killed_twice_within_seconds(own: Server) -> None:
+    for _ in range(2):
+        (victim,) = own.workers
+        os.kill(victim, signal.SIGKILL)
+        until_there_are(own, 1, without=victim)
+    serving.ready(own)
+    assert own.process.poll() is None
+    assert own.stop() == 0
+
+
 @pytest.fixture
 def own(model_folder: Path, tmp_path: Path) -> Any:
     server = serving.start(model_folder, tmp_path / "store", drain_s=20.0)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pcompiler.serve.wire import Handler
 
 NAMES = ("generator", "compiler")
+NICE = 10  # behind the workers, whose look-ups take microseconds where a step takes many ms
 LAST_WORDS_S = 1.0  # after the time to drain: for calls to be told how their work ended
 GRACE_S = 5.0  # beyond the time to drain, until a process is ended whatever it does
 log = logging.getLogger("pcompiler.serve")
@@ -78,6 +79,7 @@ def main(name: str, folder: str) -> None:
     threading.Thread(target=_follow_parent, args=(config,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's, who passes on SIGTERM
     patient_threads()
+    os.nice(NICE)
     _report(name)
     import torch
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,9 @@ from pcompiler.serve.http.worker import Setup, Worker
 from pcompiler.serving import ServeConfig
 
 HEAD_BYTES = 2**16  # of a request's head, at most
+CRASHES, CRASHING_S = 5, 120.0  # so often within so long: workers that cannot live
+PAUSE_S = 0.5
+log = logging.getLogger("pcompiler.serve")
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,33 @@ def serve(
     multiprocessing.set_start_method("spawn", force=True)  # never a copy of a process with threads
     hosts = guards.LOOPBACK_NAMES if guards.is_loopback(settings.host) else ()
     setup = Setup(config, keys, backend, folder / "limits", frozenset(hosts))
-    server = _granian(settings, port)
+    times: list[float] = []
+    while not _served(_granian(settings, port), setup, started, times):
+        started = _told_already
+
+
+def _served(server: Any, setup: Setup, started: Callable[[], object], times: list[float]) -> bool:  # noqa: ANN401
+    """Serve; False: workers died so fast that Granian gave up, and it is to begin anew.
+
+    Raises:
+        SystemExit: it gave up for the last of ``CRASHES`` times within ``CRASHING_S``.
+    """
     server.on_startup(started)
-    server.serve(target_loader=Load(setup), wrap_loader=False)
+    try:
+        server.serve(target_loader=Load(setup), wrap_loader=False)
+    except SystemExit:
+        now = time.monotonic()
+        times[:] = [*(t for t in times if now - t < CRASHING_S), now]
+        if len(times) >= CRASHES:
+            raise
+        log.warning("workers died twice within seconds; starting them again.")
+        time.sleep(PAUSE_S)
+        return bool(server.interrupt_signal)  # told to stop meanwhile
+    return True
+
+
+def _told_already() -> None:
+    """Nothing: that it listens was said when it first did."""
 
 
 def _granian(settings: ServeConfig, port: int) -> Any:  # noqa: ANN401 - one of several classes

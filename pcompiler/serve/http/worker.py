@@ -21,7 +21,7 @@ from pcompiler.config import Config
 from pcompiler.errors import Busy, PcompilerError
 from pcompiler.serve import metrics
 from pcompiler.serve.contract import Backend
-from pcompiler.serve.http import guards
+from pcompiler.serve.http import guards, signals
 from pcompiler.serve.http.adapter import Adapter, Headers, read_body
 from pcompiler.serve.http.app import application
 from pcompiler.serve.http.artifacts import accepts_tensors, matches
@@ -90,7 +90,8 @@ class Worker:
         self._following: asyncio.Task[None] | None = None
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called once the worker's loop is there."""
+        """Called once the worker's loop is there, and hears signals."""
+        self._unheed = signals.heed(loop)  # held: with it goes the pipe
         self._following = loop.create_task(self._view.follow())
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 
 from pcompiler.errors import Busy
 from pcompiler.serve.fair import FairQueue
+from pcompiler.serve.turns import Turns
 
 
 def test_clients_take_turns_and_each_ones_own_stay_in_order() -> None:
@@ -45,3 +49,30 @@ def test_what_is_removed_never_comes_out() -> None:
     assert not queue.remove(3)
     assert list(queue) == [2]
     assert (queue.pop(), queue.pop()) == (2, None)
+
+
+def test_who_has_many_texts_does_not_keep_the_thread_from_others() -> None:
+    order: list[str] = []
+
+    async def work() -> None:
+        turns, begun, go_on = Turns(8, "test"), threading.Event(), threading.Event()
+
+        def first() -> None:
+            begun.set()
+            assert go_on.wait(10)
+
+        holding = asyncio.ensure_future(turns.run("a", first))
+        await asyncio.to_thread(begun.wait, 10)
+        names = ("a0", "a1", "a2", "b0")
+        asking = {
+            n: asyncio.ensure_future(turns.run(n[0], lambda n=n: order.append(n))) for n in names
+        }
+        await asyncio.sleep(0)
+        asking["a1"].cancel()
+        go_on.set()
+        await asyncio.gather(holding, *asking.values(), return_exceptions=True)
+        await turns.run("c", lambda: order.append("c"))  # no turn was lost
+        turns.close()
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+    assert order == ["a0", "b0", "a2", "c"]

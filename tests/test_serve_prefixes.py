@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import rocksdict
 from chats import PROMPT, WAYS
 
 from pcompiler.compiler import Compiler
@@ -63,6 +64,20 @@ def test_there_is_no_store_yet(model: LanguageModel, tmp_path: Path) -> None:
         with pytest.raises(Gone, match="not there yet"):
             prefixes.load("desk")
         assert prefixes.load(None).header is None
+
+
+def test_a_store_that_is_being_made_is_not_there_yet_and_is_opened_once_it_is(
+    model: LanguageModel, config: Config
+) -> None:
+    folder = config.store.folder
+    folder.mkdir(parents=True)
+    rocksdict.Rdict(str(folder), rocksdict.Options(raw_mode=True)).close()  # no families as yet
+    with Prefixes(model, folder, StoreConfig(), 0) as prefixes:
+        with pytest.raises(Gone, match="not there yet"):
+            prefixes.load("desk")
+        with Compiler(model=model, config=config) as writer:
+            made = writer.compile(PROMPT, "kv", name="desk").header
+            assert prefixes.load("desk").header == made
 
 
 def test_a_store_whose_files_were_replaced_is_opened_anew(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any
 
 from pcompiler import embed, meter
 from pcompiler.compiler import Compiler
@@ -21,10 +21,10 @@ from pcompiler.pipeline import Compiled
 from pcompiler.serve import wire
 from pcompiler.serve.contract import CompileRequest
 from pcompiler.serve.jobs import Jobs
+from pcompiler.serve.turns import Turns
 
 PIECE = 32  # texts that are embedded at a time, before another request has its turn
 FETCHERS = 8  # artifacts that come from a remote side by side
-T = TypeVar("T")
 
 
 class Compiling:
@@ -43,7 +43,7 @@ class Compiling:
         self._jobs = Jobs(self._compiled, config.serve)
         self._runner: asyncio.Task[None] | None = None
         # Beside the thread that compiles, so that a text does not wait for a compile.
-        self._reader = ThreadPoolExecutor(1, "embedding")
+        self._turns = Turns(config.serve.embed_queue, "embedding")
         self._fetcher = ThreadPoolExecutor(FETCHERS, "fetching")
         self._waiting = 0
 
@@ -75,7 +75,7 @@ class Compiling:
         """Wait for what runs, and close the store."""
         if self._runner is not None:
             await self._runner
-        await asyncio.to_thread(self._reader.shutdown)
+        await asyncio.to_thread(self._turns.close)
         await asyncio.to_thread(self._compiler.close)  # which breaks off what is being fetched
         await asyncio.to_thread(self._fetcher.shutdown)
 
@@ -127,20 +127,22 @@ class Compiling:
     async def _embed(self, given: Any) -> AsyncIterator[list[list[float]]]:  # noqa: ANN401
         texts: list[str] = given["texts"]
         check_texts(texts)
-        yield await self._queued(lambda: self._vectors(texts))
+        yield await self._queued(lambda: self._vectors(texts, given.get("client", "")))
 
     async def _search(self, given: Any) -> AsyncIterator[list[tuple[str, float]]]:  # noqa: ANN401
         def find() -> list[tuple[str, float]]:
             hits = self._prompts.search(given["query"], given["count"])
             return [(hit.prompt_hash, hit.cosine) for hit in hits]
 
-        yield await self._queued(lambda: self._read(find))
+        yield await self._queued(lambda: self._turns.run(given.get("client", ""), find))
 
-    async def _vectors(self, texts: list[str]) -> list[list[float]]:
-        """A piece at a time: the executor takes the pieces of several requests in turn."""
+    async def _vectors(self, texts: list[str], client: str) -> list[list[float]]:
+        """A piece at a time, so that clients take turns."""
         found: list[list[float]] = []
         for start in range(0, len(texts), PIECE):
-            found += await self._read(partial(self._rows, texts[start : start + PIECE]))
+            found += await self._turns.run(
+                client, partial(self._rows, texts[start : start + PIECE])
+            )
         return found
 
     def _rows(self, texts: list[str]) -> list[list[float]]:
@@ -158,9 +160,6 @@ class Compiling:
         finally:
             self._waiting -= 1
             meter.gauge("queue_length", self._waiting, queue="embed")
-
-    async def _read(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     @cached_property
     def _encoder(self) -> Encoder:

@@ -17,7 +17,7 @@ from pcompiler.errors import Busy, Gone, NotFoundError, PcompilerError
 from pcompiler.pipeline import Compiled
 from pcompiler.serve.contract import FINAL, CompileRequest, Job
 from pcompiler.serve.fair import FairQueue
-from pcompiler.serve.http.refusals import refusal_of
+from pcompiler.serve.kinds import kind_of
 from pcompiler.serve.wire import told
 from pcompiler.serving import ServeConfig
 
@@ -205,5 +205,5 @@ def _fault(error: Exception) -> dict[str, Any]:
     """Why a job failed."""
     status = 504 if isinstance(error, asyncio.TimeoutError) else 500
     if isinstance(error, PcompilerError):
-        status = refusal_of(error).status
+        status = kind_of(error)[0]
     return {**told(error), "status": status}

@@ -9,9 +9,10 @@ from pathlib import Path
 from pcompiler import meter, pipeline, targets
 from pcompiler.closing import Closing
 from pcompiler.config import StoreConfig
-from pcompiler.errors import Gone, PcompilerError, StoreUnavailable
+from pcompiler.errors import PcompilerError
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import Prefix, nothing
+from pcompiler.serve.following import followed
 from pcompiler.store.artifact import Header
 from pcompiler.store.db import Store
 from pcompiler.targets.text import Text
@@ -104,10 +105,7 @@ class Prefixes(Closing):
             self._store.close()
             self._store = None
         self._opened_at = self._place()
-        try:
-            self._store = Store(self._folder, "follow", self._settings)
-        except StoreUnavailable:
-            raise Gone("the store is not there yet; come back in a moment.", 2.0) from None
+        self._store = followed(self._folder, self._settings)
         return self._store
 
     def _place(self) -> int | None:

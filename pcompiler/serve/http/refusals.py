@@ -9,32 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pcompiler.errors import (
-    Busy,
-    DamageError,
-    GateMissed,
-    MismatchError,
-    NotFoundError,
-    Overloaded,
-    PcompilerError,
-    RemoteError,
-    StoreUnavailable,
-    UserError,
-)
+from pcompiler.errors import Overloaded, PcompilerError, RemoteError, StoreUnavailable
+from pcompiler.serve.kinds import KINDS, kind_of
 
-# The first that fits: an error of the library → status, OpenAI's type, our code.
-_KINDS: tuple[tuple[type[PcompilerError], int, str, str], ...] = (
-    (Busy, 429, "rate_limit_error", "busy"),
-    (Overloaded, 503, "server_error", "unavailable"),
-    (NotFoundError, 404, "invalid_request_error", "not_found"),
-    (MismatchError, 409, "invalid_request_error", "mismatch"),
-    (StoreUnavailable, 503, "server_error", "store_unavailable"),
-    (RemoteError, 503, "server_error", "remote_unavailable"),
-    (GateMissed, 422, "invalid_request_error", "gate_missed"),
-    (UserError, 400, "invalid_request_error", "invalid"),
-    (DamageError, 500, "server_error", "damaged"),
-    (PcompilerError, 500, "server_error", "internal"),
-)
 STORE_RETRY_S = 5.0
 
 
@@ -72,7 +49,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 def refusal_of(error: PcompilerError) -> Refusal:
     """The answer to an error of the library."""
-    status, kind, code = next(row[1:] for row in _KINDS if isinstance(error, row[0]))
+    status, kind, code = kind_of(error)
     wait_s = STORE_RETRY_S if isinstance(error, StoreUnavailable | RemoteError) else None
     if isinstance(error, Overloaded):
         wait_s = error.retry_after_s
@@ -82,7 +59,7 @@ def refusal_of(error: PcompilerError) -> Refusal:
 def refusal_of_job(error: Mapping[str, Any]) -> Refusal:
     """The answer to a job that failed: {"type", "message", "status"}."""
     status = int(error.get("status") or 500)
-    named = {kind.__name__: (name, code) for kind, _, name, code in _KINDS}
+    named = {kind.__name__: (name, code) for kind, _, name, code in KINDS}
     fault = ("server_error", "internal") if status >= 500 else ("invalid_request_error", "invalid")
     kind, code = named.get(str(error.get("type")), fault)
     wait_s = 1.0 if status in (429, 503) else None

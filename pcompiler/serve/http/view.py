@@ -17,19 +17,12 @@ from typing import TypeVar
 from pcompiler.closing import Closing
 from pcompiler.codec import planes, zstd
 from pcompiler.config import StoreConfig
-from pcompiler.errors import (
-    Busy,
-    DamageError,
-    Gone,
-    NotFoundError,
-    PcompilerError,
-    StoreUnavailable,
-)
+from pcompiler.errors import Busy, DamageError, NotFoundError, PcompilerError
 from pcompiler.remote.parcel import BEGINNING
 from pcompiler.remote.reader import Absent
+from pcompiler.serve.following import followed
 from pcompiler.store.artifact import Artifact, Header
 from pcompiler.store.db import Store
-from pcompiler.store.records import FAMILIES
 
 LEAST_S = 0.05  # between two times that the view catches up
 MOST_FETCHED = 16  # look-ups that wait for a remote, so that others find room
@@ -37,7 +30,6 @@ MAX_TENSOR_BYTES = 2**30  # sent in one response
 _BODY_BYTES = re.compile(rb'"body_bytes":(\d+),')
 _HEAD, _DIGEST = 16, 32  # bytes of a header record around its JSON: see ``store/artifact.py``
 _WHOLE_FORMAT = 2  # the last one without planes
-NOT_YET = "the store is not there yet; come back in a moment."
 T = TypeVar("T")
 
 
@@ -69,14 +61,7 @@ class View(Closing):
     def store(self) -> Store:
         """The store, opened when it is first there. Raises Gone: it is not."""
         if self._store is None:
-            try:
-                opened = Store(self._folder, "follow", self._settings)
-            except StoreUnavailable as e:
-                raise Gone(NOT_YET) from e
-            if not opened.records.engine.handles.keys() >= set(FAMILIES):
-                opened.close()  # its writer is making it; a follower never sees families to come
-                raise Gone(NOT_YET)
-            self._store = opened
+            self._store = followed(self._folder, self._settings)
         return self._store
 
     def close(self) -> None:

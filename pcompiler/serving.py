@@ -27,6 +27,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "body_s": (0.1, 600),
     "send_s": (0.1, 600),
     "drain_s": (1, 3_600),
+    "hang_s": (1, 86_400),
     "follow_s": (0.01, 60),
     "slots": (1, 256),
     "batch_tokens": (1, 2**24),
@@ -71,6 +72,9 @@ class ServeConfig:
     body_s: float = 20.0  # … its body
     send_s: float = 30.0  # … to take in what it is sent next
     drain_s: float = 30.0  # for requests under way, once the server is told to stop
+    hang_s: float = (
+        120.0  # without an answer or a step, until a process with a model is started anew
+    )
     follow_s: float = 1.0  # at most, until a worker sees what was stored, renamed or deleted
     slots: int = 8  # answers that are decoded side by side
     batch_tokens: int = 16_384  # of them together, prefixes included; one alone may have more

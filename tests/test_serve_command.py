@@ -156,6 +156,27 @@ def test_a_process_that_hangs_hangs_no_request(model_folder: Path, tmp_path: Pat
         until_ready(url)
 
 
+def test_a_process_that_hangs_is_started_anew_and_what_it_did_fails_clearly(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[serve]\nhang_s = 3.0\n")
+    options = ("--model", str(model_folder), "--device", "cpu", "--config", str(settings))
+    with running(tmp_path / "store", *options) as (process, url):
+        generator = process_of(process.pid, "generator")
+        time.sleep(2)  # until the supervisor has heard of it
+        os.kill(generator, signal.SIGSTOP)
+        name = httpx.get(f"{url}/v1/models").json()["data"][0]["id"]
+        chat = {"model": name, "messages": QUESTION, "max_tokens": 4}
+        hung = httpx.post(f"{url}/v1/chat/completions", json=chat, timeout=60)
+        assert hung.status_code == 503
+        assert hung.headers["retry-after"]
+        until_ready(url)
+        assert process_of(process.pid, "generator") != generator
+        again = httpx.post(f"{url}/v1/chat/completions", json=chat, timeout=60)
+        assert again.status_code == 200
+
+
 def process_of(parent: int, name: str) -> int:
     """The process of this name, a child of the server's."""
     for path in Path("/proc").glob("[0-9]*"):

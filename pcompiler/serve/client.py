@@ -86,10 +86,11 @@ class Client:
 
     async def ready(self) -> Mapping[str, bool]:
         """See ``Backend``."""
-        found = await asyncio.gather(*map(self._answers, NAMES))
+        found = await asyncio.gather(*map(self.answers, NAMES))
         return dict(zip(NAMES, found, strict=True))
 
-    async def _answers(self, process: str) -> bool:
+    async def answers(self, process: str) -> bool:
+        """Whether one of them answers, and works."""
         try:
             return bool(await asyncio.wait_for(self._one(process, "ready"), PING_S))
         except (PcompilerError, asyncio.TimeoutError):

@@ -29,6 +29,7 @@ class Generator:
     def __init__(self, config: Config, model: LanguageModel) -> None:
         limit = config.serve.prefix_cache_mb * 2**20
         self._prefixes = Prefixes(model, config.store.folder, config.store, limit)
+        self._hang_s = config.serve.hang_s
         self._scheduler = Scheduler(model, self._prefixes, config.serve)
 
     @property
@@ -50,7 +51,7 @@ class Generator:
             await asyncio.to_thread(self._scheduler.close)
 
     async def _ready(self, _: Any) -> AsyncIterator[bool]:  # noqa: ANN401
-        yield True
+        yield self._scheduler.still_s < self._hang_s
 
     async def _chat(self, given: Any) -> AsyncIterator[dict[str, Any]]:  # noqa: ANN401
         messages = [Message(**message) for message in given["messages"]]

@@ -44,6 +44,7 @@ class Scheduler:
         self._going: list[Generation] = []  # that have a slot, the oldest first
         self._changed = threading.Condition()
         self._stopping = False
+        self._turned = time.monotonic()
         self._loader = ThreadPoolExecutor(1, "loader")
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
@@ -79,9 +80,14 @@ class Scheduler:
             generation.cancelled = True
             self._changed.notify()
 
+    @property
+    def still_s(self) -> float:
+        """Since when it has made no step; an idle one makes some a second."""
+        return time.monotonic() - self._turned
+
     def _run(self) -> None:
         while self._turn():
-            pass
+            self._turned = time.monotonic()
 
     def _turn(self) -> bool:
         """One step of the model, or a wait for something to do; False: all is over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pcompiler.serve.process import GRACE_S, NAMES, encode, socket_of
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 30.0
 STEADY_S = 60.0  # a process that lived so long is started again at once
-POLL_S = 0.1
+POLL_S, WATCH_S = 0.1, 1.0
 MAX_SOCKET_PATH = 100  # bytes that Unix allows, or a little less
 log = logging.getLogger("pcompiler.serve")
 
@@ -114,7 +115,7 @@ class _Keeper:
             process = self._start()
             if process is None:
                 return
-            code = process.wait()
+            code = self._end_of(process)
             assert process.stdin is not None
             process.stdin.close()
             if self._stopping.is_set():
@@ -124,6 +125,20 @@ class _Keeper:
             log.warning("the %s ended (%d); starting it again in %g s.", self.name, code, pause)
             self._stopping.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _end_of(self, process: subprocess.Popen[bytes]) -> int:
+        """Its exit code; it is killed once it hangs. Loading a model is no hanging."""
+        client, heard = Client(self._folder), math.inf
+        while True:
+            try:
+                return process.wait(WATCH_S)
+            except subprocess.TimeoutExpired:
+                pass
+            if asyncio.run(client.answers(self.name)):
+                heard = time.monotonic()
+            elif time.monotonic() - heard > self._config.serve.hang_s:
+                log.error("the %s hangs; it is killed.", self.name)
+                process.kill()
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         command = [sys.executable, "-m", "pcompiler.serve.process", self.name, str(self._folder)]

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from pcompiler.errors import Busy, Gone, NotFoundError
 from pcompiler.pipeline import Compiled
 from pcompiler.serve.compiling import Compiling
 from pcompiler.serve.contract import CompileRequest, Job
+from pcompiler.serve.history import History
 from pcompiler.serve.jobs import Jobs
 from pcompiler.serving import ServeConfig
 
@@ -262,6 +264,35 @@ def test_draining_cancels_what_does_not_end_in_time(held: Held) -> None:
 
     during(held, work)
     assert stored(held) == []
+
+
+def test_who_asks_after_the_compiler_died_is_told_how_the_job_ended_or_that_it_is_lost(
+    tmp_path: Path,
+) -> None:
+    before = History(tmp_path / "jobs", 3)
+    assert list(before.restore()) == []
+    done = Job("b", "done", artifact="a" * 24)
+    for job in (Job("old", "done"), Job("a", "queued"), Job("b", "queued"), Job("c", "queued")):
+        before.note(job)
+    before.note(done)
+    with (tmp_path / "jobs").open("a") as file:
+        file.write('{"id": "half')  # the process died here
+    jobs = Jobs(lambda _: None, ServeConfig(), History(tmp_path / "jobs", 3))  # type: ignore
+    assert jobs.job("b") == done
+    assert jobs.job("old") is None
+    lost = jobs.job("a")
+    assert lost is not None
+    assert lost.error is not None
+    assert (lost.status, lost.error["status"]) == ("failed", 503)
+    assert "send the prompt again" in lost.error["message"]
+
+
+def test_the_history_of_jobs_stays_small(tmp_path: Path) -> None:
+    history = History(tmp_path / "jobs", 5)
+    for number in range(200):
+        history.note(Job(str(number), "done"))
+    assert len((tmp_path / "jobs").read_text().splitlines()) <= 20
+    assert [job.id for job in History(tmp_path / "jobs", 5).restore()][-1] == "199"
 
 
 def test_how_jobs_ended_is_told_as_metrics(held: Held, metered: Reading) -> None:

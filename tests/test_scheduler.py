@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -295,3 +296,23 @@ def test_the_length_of_the_queue_is_told(metered: Reading, make: Make) -> None:
     scheduler.cancel(first.generation)
     for one in others:
         one.result()
+
+
+def test_a_step_that_does_not_end_shows_as_standing_still(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched, go_on = Watched(monkeypatch), threading.Event()
+    watched.before = lambda: None if go_on.wait(30) else pytest.fail("it was never let go")
+    scheduler = make()
+    time.sleep(1.2)
+    assert scheduler.still_s < 1.1  # idle, it looks at the clock
+    asking = Asking(scheduler, chat("When", "kv", max_tokens=2))
+    time.sleep(1.5)
+    assert scheduler.still_s > 0.5
+    still = scheduler.still_s
+    time.sleep(0.3)
+    assert scheduler.still_s > still
+    go_on.set()
+    asking.result()
+    time.sleep(0.2)
+    assert scheduler.still_s < 1.1

@@ -110,6 +110,11 @@ def test_a_small_model_is_served_by_processes_that_come_back_when_they_are_kille
         first = httpx.post(f"{url}/v1/chat/completions", json=chat, timeout=60)
         assert first.status_code == 200, first.text
         for victim in ("generator", "compiler"):
+            later = {"source": SOURCE, "target": "hybrid", "wait": False}
+            jobs = [
+                httpx.post(f"{url}/v1/compile", json=later, timeout=60).json()["id"]
+                for _ in range(3 * (victim == "compiler"))
+            ]
             os.kill(process_of(process.pid, victim), signal.SIGKILL)
             assert httpx.get(f"{url}/v1/artifacts/{artifact}").status_code == 200
             asked = {"source": "Another one than the desk's.", "queries": ["When?"]}
@@ -122,6 +127,8 @@ def test_a_small_model_is_served_by_processes_that_come_back_when_they_are_kille
                 assert int(away.headers["retry-after"]) >= 1
             until_ready(url)
             assert httpx.post(f"{url}{path}", json=json_, timeout=300).status_code == 200
+        lost = httpx.get(f"{url}/v1/jobs/{jobs[-1]}", timeout=60).json()
+        assert (lost["status"], lost["error"]["status"]) == ("failed", 503)
         again = httpx.post(f"{url}/v1/chat/completions", json=chat, timeout=60)
         assert again.json()["choices"] == first.json()["choices"]
         process.send_signal(signal.SIGTERM)

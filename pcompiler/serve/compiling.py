@@ -20,6 +20,7 @@ from pcompiler.nearest import Prompts
 from pcompiler.pipeline import Compiled
 from pcompiler.serve import wire
 from pcompiler.serve.contract import CompileRequest
+from pcompiler.serve.history import History
 from pcompiler.serve.jobs import Jobs
 from pcompiler.serve.turns import Turns
 
@@ -33,14 +34,17 @@ class Compiling:
     Args:
         config: all settings.
         model: the language model.
+        history: of jobs, beyond this process.
     """
 
     name = "compiler"
 
-    def __init__(self, config: Config, model: LanguageModel) -> None:
+    def __init__(
+        self, config: Config, model: LanguageModel, history: History | None = None
+    ) -> None:
         self._config = config
         self._compiler = Compiler(model, config=config)
-        self._jobs = Jobs(self._compiled, config.serve)
+        self._jobs = Jobs(self._compiled, config.serve, history)
         self._runner: asyncio.Task[None] | None = None
         # Beside the thread that compiles, so that a text does not wait for a compile.
         self._turns = Turns(config.serve.embed_queue, "embedding")

@@ -17,6 +17,7 @@ from pcompiler.errors import Busy, Gone, NotFoundError, PcompilerError
 from pcompiler.pipeline import Compiled
 from pcompiler.serve.contract import FINAL, CompileRequest, Job
 from pcompiler.serve.fair import FairQueue
+from pcompiler.serve.history import History
 from pcompiler.serve.kinds import kind_of
 from pcompiler.serve.wire import told
 from pcompiler.serving import ServeConfig
@@ -49,15 +50,22 @@ class Jobs:
         compile_: compiles a request, tells its progress by ``pcompiler.progress``, and stores
             nothing where that raises.
         settings: of the [serve] section.
+        history: where jobs outlive this process; none: they do not.
     """
 
-    def __init__(self, compile_: Compile, settings: ServeConfig) -> None:
+    def __init__(
+        self, compile_: Compile, settings: ServeConfig, history: History | None = None
+    ) -> None:
         self._compile, self._settings = compile_, settings
         self._queue: FairQueue[_Entry] = FairQueue(settings.compile_queue, "compiles", 10.0)
         self._known: OrderedDict[str, _Entry] = OrderedDict()
         self._running: _Entry | None = None
         self._more = asyncio.Event()
         self._stopping = False
+        self._history = history
+        for job in history.restore() if history else ():
+            known = _Entry(CompileRequest(""), job, over=time.monotonic())
+            self._known[job.id] = known
 
     def submit(self, request: CompileRequest) -> Job:
         """Queue a compile. Raises Busy: too many wait."""
@@ -72,6 +80,7 @@ class Jobs:
             meter.count("compile_jobs", outcome="refused")
             raise
         self._known[entry.job.id] = entry
+        self._note(entry)
         self._more.set()
         return entry.job
 
@@ -169,6 +178,11 @@ class Jobs:
         took = entry.over - entry.began if entry.began else 0.0
         self._set(entry, stage="", done=0, total=0, elapsed_s=took, **changes)
         meter.count("compile_jobs", outcome=entry.job.status)
+        self._note(entry)
+
+    def _note(self, entry: _Entry) -> None:
+        if self._history is not None:
+            self._history.note(entry.job)
 
     def _forget(self) -> None:
         """Jobs that are long over, or more than are to be remembered."""

@@ -90,20 +90,22 @@ def main(name: str, folder: str) -> None:
     settings = config.model
     try:
         model = LanguageModel.load(settings.name, settings.device, settings.dtype)
-        asyncio.run(run(_part(name, config, model), config, socket_of(Path(folder), name)))
+        part = _part(name, config, model, Path(folder))
+        asyncio.run(run(part, config, socket_of(Path(folder), name)))
     except PcompilerError as e:
         log.error("%s", e)
         sys.exit(e.exit_code)
 
 
-def _part(name: str, config: Config, model: LanguageModel) -> Part:
+def _part(name: str, config: Config, model: LanguageModel, folder: Path) -> Part:
     if name == "generator":
         from pcompiler.serve.generator import Generator
 
         return Generator(config, model)
     from pcompiler.serve.compiling import Compiling
+    from pcompiler.serve.history import History
 
-    return Compiling(config, model)
+    return Compiling(config, model, History(folder / "jobs", config.serve.job_history))
 
 
 async def run(part: Part, config: Config, path: Path) -> None:

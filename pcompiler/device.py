@@ -98,6 +98,11 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def on_host(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is in main memory, where C++ can reach it."""
+    return tensor.device.type == "cpu"
+
+
 def on_cuda(tensor: torch.Tensor) -> bool:
     """Whether a CUDA kernel can read it."""
     return tensor.device.type == "cuda"

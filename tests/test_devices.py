@@ -18,7 +18,7 @@ from pcompiler.bench.suites import SUITES
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config
 from pcompiler.device import pick
-from pcompiler.dynamics import capture
+from pcompiler.dynamics import packs
 from pcompiler.model import LanguageModel
 from pcompiler.runtime import decode
 
@@ -82,7 +82,7 @@ def test_each_target_is_compiled_and_attached_on_the_device_and_gives_the_same(
                 return done.fidelity.kl, done.fidelity.agreement, session.generate("When?")
 
     # As many tokens at once as on the host: a random model's ranks turn on the last bit of a sum.
-    monkeypatch.setattr(capture, "DEVICE_PACK_TOKENS", capture.PACK_TOKENS)
+    monkeypatch.setattr(packs, "DEVICE_PACK_TOKENS", packs.PACK_TOKENS)
     monkeypatch.setattr(decode, "DEVICE_TIMES", 1)
     here = answer(tiny(), "here")
     with accelerator(monkeypatch) as mode:

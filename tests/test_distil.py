@@ -9,8 +9,8 @@ import torch
 from conftest import tiny
 
 from pcompiler.config import Config, ProbeConfig, TargetConfig
-from pcompiler.dynamics.capture import Row
 from pcompiler.dynamics.distil import refine
+from pcompiler.dynamics.packs import Row
 from pcompiler.frontend import parse
 from pcompiler.runtime.decode import score
 from pcompiler.runtime.prefix import Prefix

@@ -7,8 +7,10 @@ import torch
 from conftest import FAMILY_EXTRAS, tiny
 from test_walk import CONTEXT, ROWS
 
+from pcompiler.attention import attend
 from pcompiler.dynamics.blocks import Block
-from pcompiler.dynamics.capture import Teacher, pack_rows
+from pcompiler.dynamics.capture import Teacher, joined
+from pcompiler.dynamics.packs import pack_rows
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import prefill
 
@@ -23,17 +25,23 @@ def advanced(model: LanguageModel) -> Teacher:
     return teacher
 
 
+def attended(teacher: Teacher, block: Block, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A pack's attention: output (H, t, d_head) and weights (H, t, n)."""
+    x = teacher.project(block, slice(i, i + 1), teacher.h[i])
+    return attend(x.q, teacher.scene(block, i, x, teacher.context(LAYER)))
+
+
 def one_by_one(model: LanguageModel) -> torch.Tensor:
     """(H_kv, n): each key's part of the output taken away, written through W_o, and measured."""
     teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(FITTING))
     block, context, card = Block(model, LAYER), teacher.context(LAYER), model.card
     seen = []
     for i in range(len(teacher.packs)):
-        attention = teacher.attend(block, i, teacher.project(block, i, teacher.h[i]), context)
-        r = block.mix(teacher.h[i], block.project_out(attention.joined))
-        seen.append((attention, r))
-    mean = torch.cat([a.output for a, _ in seen], dim=1).mean(1)
-    stream = sum(float(r.square().sum()) for _, r in seen)
+        output, weights = attended(teacher, block, i)
+        r = block.mix(teacher.h[i], block.project_out(joined(output)))
+        seen.append((output, weights, r))
+    mean = torch.cat([output for output, _, _ in seen], dim=1).mean(1)
+    stream = sum(float(r.square().sum()) for _, _, r in seen)
     groups = card.heads // card.kv_heads
     lost = torch.zeros(card.heads, len(CONTEXT))
     for head in range(card.heads):
@@ -41,8 +49,8 @@ def one_by_one(model: LanguageModel) -> torch.Tensor:
             alone = torch.zeros(card.heads, card.head_dim)
             alone[head] = context.values[head // groups, key] - mean[head]
             written = block.project_out(alone.flatten()[None])
-            for attention, _ in seen:
-                change = attention.weights[head, :, key, None] * written
+            for _, weights, _ in seen:
+                change = weights[head, :, key, None] * written
                 lost[head, key] += change.square().sum()
     return (lost / stream).view(card.kv_heads, groups, -1).mean(1).sqrt()
 
@@ -58,11 +66,8 @@ def test_importance_is_what_the_stream_loses_without_a_key(family: str) -> None:
 def test_attention_alone_is_the_root_mean_square_of_the_weights() -> None:
     model = tiny("llama")
     teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(FITTING))
-    block, context = Block(model, LAYER), teacher.context(LAYER)
-    seen = [
-        teacher.attend(block, i, teacher.project(block, i, teacher.h[i]), context).weights
-        for i in range(len(teacher.packs))
-    ]
+    block = Block(model, LAYER)
+    seen = [attended(teacher, block, i)[1] for i in range(len(teacher.packs))]
     squares = torch.cat(seen, dim=1).square().mean(1)
     wanted = squares.view(model.card.kv_heads, -1, len(CONTEXT)).mean(1).sqrt()
     torch.testing.assert_close(advanced(model).attention, wanted, rtol=1e-3, atol=1e-7)

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_walk import CONTEXT, ROWS
 
+from pcompiler.attention import attend, log_masses
 from pcompiler.dynamics import matching
 from pcompiler.dynamics.blocks import Block
-from pcompiler.dynamics.capture import Before, Row, Teacher, Walker, pack_rows
+from pcompiler.dynamics.capture import Before, Teacher, Walker, joined
 from pcompiler.dynamics.matching import (
     CERTAIN_SHARE,
     keep,
@@ -23,6 +24,7 @@ from pcompiler.dynamics.matching import (
     most_important_of_all,
     nonnegative,
 )
+from pcompiler.dynamics.packs import Row, pack_rows
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import GONE, prefill
 
@@ -133,7 +135,8 @@ def output_error(walker: Walker, block: Block, teacher: Teacher, before: Before)
     total = 0.0
     for i, pack in enumerate(walker.packs):
         if not pack.validation:
-            got = walker.attend(block, i, walker.attended(i), before).joined
+            x = walker.attended(i)
+            got = joined(attend(x.q, walker.scene(block, i, x, before))[0])
             total += float((got - teacher.output[i]).square().sum())
     return total
 
@@ -144,8 +147,8 @@ def mass_error(walker: Walker, block: Block, context: Before, kept: Before) -> f
     for i, pack in enumerate(walker.packs):
         if not pack.validation:
             x = walker.attended(i)
-            own = walker.own_logits(block, i, x).logsumexp(-1)
-            every, some = (walker.logits(block, i, x, b).logsumexp(-1) for b in (context, kept))
+            every, own = log_masses(x.q, walker.scene(block, i, x, context))
+            some, _ = log_masses(x.q, walker.scene(block, i, x, kept))
             error = torch.where(every.isinf(), 0.0, (some - every).exp() - 1)
             total += float((torch.sigmoid(every - own) * error).square().sum())
     return total
@@ -188,7 +191,7 @@ def test_a_sample_is_spread_over_fitting_packs(
     monkeypatch: pytest.MonkeyPatch, tokens: int
 ) -> None:
     monkeypatch.setattr(matching, "SAMPLE_TOKENS", tokens)
-    monkeypatch.setattr("pcompiler.dynamics.capture.PACK_TOKENS", 1)
+    monkeypatch.setattr("pcompiler.dynamics.packs.PACK_TOKENS", 1)
     packs = pack_rows(ROWS * 3)
     found = matching._sample(packs)
     assert found

@@ -20,7 +20,7 @@ from pcompiler import ranges
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config
 from pcompiler.device import KERNELS, at_home, pick
-from pcompiler.dynamics import capture
+from pcompiler.dynamics import packs
 from pcompiler.dynamics.forecast import descent_steps
 from pcompiler.dynamics.implicit import exact_updates
 from pcompiler.dynamics.solvers import SOLVERS
@@ -116,7 +116,7 @@ def test_a_whole_compile_runs_on_a_mac_and_gives_what_the_cpu_gives(
 ) -> None:
     """Probes, walk, fidelity, store, attach, generate, export."""
     # As many tokens at once as on the CPU: a random model's ranks turn on the last bit of a sum.
-    monkeypatch.setattr(capture, "DEVICE_PACK_TOKENS", capture.PACK_TOKENS)
+    monkeypatch.setattr(packs, "DEVICE_PACK_TOKENS", packs.PACK_TOKENS)
     monkeypatch.setattr(decode, "DEVICE_TIMES", 1)
 
     def answer(model: LanguageModel, name: str) -> tuple[float, float, str]:

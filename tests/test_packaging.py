@@ -38,7 +38,7 @@ LAYERS = (
         "__init__",
     ),
     ("device", "progress", "wheel", "embedded", "codec", "kernels"),
-    ("ops",),
+    ("ops", "attention"),
     ("model", "template", "embed"),
     ("frontend", "passes", "passages", "queries", "quality", "runtime"),
     ("self_study",),
@@ -175,6 +175,7 @@ def test_the_wheel_imports_elsewhere_and_leaks_no_other_name(
     page = installed_wheel / "pcompiler" / "serve" / "http" / "page"
     assert {p.name for p in page.iterdir()} == set(FILES)
     assert (installed_wheel / "pcompiler" / "kernels" / "triton" / "attend.py").is_file()
+    assert (installed_wheel / "pcompiler" / "kernels" / "cpp" / "attention.cpp").is_file()
     code = (
         "import pcompiler, pcompiler.compiler, pcompiler.cli, pcompiler.bench.__main__\n"
         "from pcompiler import targets; [targets.get(t) for t in targets.TARGETS]\n"

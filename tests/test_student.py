@@ -11,8 +11,9 @@ from test_walk import CONTEXT, ROWS, by_runtime, error
 
 from pcompiler.device import pick
 from pcompiler.dynamics import stream
-from pcompiler.dynamics.capture import ASKED_WEIGHT, Row, Teacher, Walker, pack_rows
+from pcompiler.dynamics.capture import Teacher, Walker
 from pcompiler.dynamics.matching import most_important, most_important_of_all
+from pcompiler.dynamics.packs import ASKED_WEIGHT, Row, pack_rows
 from pcompiler.dynamics.ridge import Ridge
 from pcompiler.dynamics.student import SINK_TOKENS, Student, walk
 from pcompiler.model import LanguageModel

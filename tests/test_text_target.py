@@ -13,7 +13,7 @@ from conftest import tiny
 from pcompiler.commands.output import break_even, report
 from pcompiler.compiler import Compiler
 from pcompiler.dynamics import salience
-from pcompiler.dynamics.capture import Row
+from pcompiler.dynamics.packs import Row
 from pcompiler.errors import BudgetError, ConfigError
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import prefill

@@ -11,7 +11,8 @@ from conftest import FAMILY_EXTRAS, tiny
 
 from pcompiler.dynamics import capture, stream
 from pcompiler.dynamics.blocks import Block, embed, rotary
-from pcompiler.dynamics.capture import Pack, Row, Teacher, pack_rows
+from pcompiler.dynamics.capture import Teacher
+from pcompiler.dynamics.packs import Pack, Row, pack_rows
 from pcompiler.dynamics.student import walk
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.packed import PackedRow
@@ -148,9 +149,9 @@ def test_packs_pair_the_teachers_tokens_with_the_bare_ones(
 def test_a_token_sees_its_own_probe_up_to_itself_and_nothing_else() -> None:
     pack = pack_rows(ROWS)[0]
     owner = torch.cumsum(pack.offset == 0, 0)
-    for i in range(len(pack.tokens)):
-        for j in range(len(pack.tokens)):
-            assert bool(pack.hidden[i, j]) == (owner[i] != owner[j] or j > i)
+    for i, seen in enumerate(pack.seen.tolist()):
+        own = [j for j in range(i, -1, -1) if owner[j] == owner[i]]
+        assert seen == own + [-1] * (len(seen) - len(own))
 
 
 def test_importance_is_of_fitting_probes_only(model: LanguageModel) -> None:

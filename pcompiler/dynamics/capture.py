@@ -9,110 +9,23 @@ in each layer if it is recorded. So memory does not grow with the number of prob
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import threshold
 
 from pcompiler import progress
-from pcompiler.device import Device
+from pcompiler.attention import Scene, attend
 from pcompiler.dynamics.blocks import Attended, Block, embed, rotary
 from pcompiler.dynamics.importance import Importance
+from pcompiler.dynamics.packs import Pack
 from pcompiler.dynamics.stream import Stream
 from pcompiler.model import LanguageModel
 from pcompiler.ranges import of_layer
-from pcompiler.runtime.packed import packs
+from pcompiler.runtime.packed import packs as group_packs
 from pcompiler.runtime.prefix import Prefix
 
-PACK_TOKENS = 256  # at once: enough to be compute-bound; logits over the prefix stay in the cache
-DEVICE_PACK_TOKENS = 2048  # the same on an accelerator, where fewer launches count for more
-ASKED_WEIGHT = 3.0  # of the user's probes: they are like the queries to come
-LEAST_WEIGHT = 1e-12  # of attention: denormals multiply 30 times slower, and are as good as zero
-
-
-@dataclass(frozen=True)
-class Row:
-    """One fitting probe.
-
-    Attributes:
-        query: the tokens of its turn, after the prompt.
-        bare: the same with no prompt before it: perhaps led by the model's first token.
-        answer: the teacher's answer.
-        validation: for choosing between fits, not for fitting.
-        asked: the user gave it, so it is like the queries to come; self-study may not be.
-    """
-
-    query: list[int]
-    bare: list[int]
-    answer: list[int]
-    validation: bool = False
-    asked: bool = False
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Some probes' tokens end to end: each query and its answer up to the last but one token.
-
-    Attributes:
-        tokens: t ids.
-        offset: (t,) place within the own probe.
-        hidden: (t, t): which token does not see which; it sees its own probe up to itself.
-        twin: (t,) the token's number in the teacher's pack; −1: the teacher has no such token.
-        validation: of validation probes only.
-        weight: how much each of its tokens counts in what is fitted.
-    """
-
-    tokens: list[int]
-    offset: torch.Tensor
-    hidden: torch.Tensor
-    twin: torch.Tensor
-    validation: bool
-    weight: float
-
-    def to(self, place: torch.device) -> Pack:
-        """The same pack with its tensors elsewhere."""
-        offset, hidden, twin = (t.to(place) for t in (self.offset, self.hidden, self.twin))
-        return replace(self, offset=offset, hidden=hidden, twin=twin)
-
-
-def pack_rows(rows: Sequence[Row], bare: bool = False, device: Device | None = None) -> list[Pack]:
-    """Packs of as many tokens as suit the device, the same probes whether ``bare`` or not.
-
-    The user's probes and self-study are not mixed, nor fitting and validation.
-    """
-    limit = PACK_TOKENS if device is None or device.is_host else DEVICE_PACK_TOKENS
-    made: list[Pack] = []
-    for validation, asked in product((False, True), (True, False)):
-        some = [row for row in rows if (row.validation, row.asked) == (validation, asked)]
-        groups = packs([_length(row) for row in some], limit)
-        made += [_pack([some[i] for i in group], bare) for group in groups]
-    return made
-
-
-def _length(row: Row) -> int:
-    return len(row.query) + len(row.answer) - 1
-
-
-def _pack(rows: Sequence[Row], bare: bool) -> Pack:
-    tokens: list[int] = []
-    owner: list[int] = []
-    offset: list[int] = []
-    twin: list[int] = []
-    start = 0
-    for number, row in enumerate(rows):
-        own = [*(row.bare if bare else row.query), *row.answer[:-1]]
-        lead = len(own) - _length(row)
-        tokens += own
-        owner += [number] * len(own)
-        offset += range(len(own))
-        twin += [*[-1] * lead, *range(start, start + _length(row))]
-        start += _length(row)
-    of, at = torch.tensor(owner), torch.tensor(offset)
-    visible = (of[:, None] == of) & (at <= at[:, None])
-    weight = ASKED_WEIGHT if rows[0].asked else 1.0
-    return Pack(tokens, at, ~visible, torch.tensor(twin), rows[0].validation, weight)
+GROUP_TOKENS = 1024  # that linear layers take at once: a third faster than 256
 
 
 class Walker:
@@ -122,23 +35,34 @@ class Walker:
         model: the language model.
         packs: what is walked with.
         start: position of each probe's first token: the logical length of what stands before it.
+
+    Attributes:
+        h: of each pack the stream, (t, d).
+        output: of each pack what attention made of it in the layer walked last, (t, H·d_head).
     """
+
+    output: Stream
 
     def __init__(self, model: LanguageModel, packs: Sequence[Pack], start: int) -> None:
         self.model, self.start = model, start
         self.packs = [pack.to(model.device.handle) for pack in packs]
         self._attended: Stream | None = None
+        self._weights: Stream | None = None
+        lengths = [len(pack.tokens) for pack in packs]
+        some = group_packs(lengths, GROUP_TOKENS)
+        self.groups = [slice(group[0], group[-1] + 1) for group in some]
         self.h = self.stream(model.card.hidden)
         for i, pack in enumerate(packs):
             self.h[i] = embed(model, pack.tokens)
 
-    def stream(self, width: int) -> Stream:
+    def stream(self, width: int, dtype: torch.dtype | None = None) -> Stream:
         """So many numbers for each of the packs' tokens."""
-        return Stream(self.model.device, [len(pack.tokens) for pack in self.packs], width)
+        lengths = [len(pack.tokens) for pack in self.packs]
+        return Stream(self.model.device, lengths, width, dtype)
 
-    def project(self, block: Block, i: int, h: torch.Tensor) -> Attended:
-        """Queries, keys and values of a pack, from its stream h (t, d)."""
-        at = self.packs[i].offset + self.start
+    def project(self, block: Block, packs: slice, h: torch.Tensor) -> Attended:
+        """Queries, keys and values of some packs, from their stream h (t, d)."""
+        at = torch.cat([pack.offset for pack in self.packs[packs]]) + self.start
         return block.project(h, rotary(self.model, block, at))
 
     def enter(self, block: Block) -> None:
@@ -147,8 +71,8 @@ class Walker:
         if self._attended is None:
             width = (card.heads + 2 * card.kv_heads) * card.head_dim
             self._attended = self.stream(width)
-        for i in range(len(self.packs)):
-            self._attended[i] = self.project(block, i, self.h[i]).flat()
+        for group in self.groups:
+            self._attended[group] = self.project(block, group, self.h[group]).flat()
 
     def attended(self, i: int) -> Attended:
         """Queries, keys and values of a pack in the block that was entered last."""
@@ -157,37 +81,51 @@ class Walker:
             self._attended[i], self.model.card.heads, self.model.card.kv_heads
         )
 
-    def logits(self, block: Block, i: int, x: Attended, before: Before) -> torch.Tensor:
-        """(H, t, m) attention logits of a pack against what stands before it, β included."""
-        logits = block.logits(x.q, before.keys)
-        if before.bias is not None:
-            groups = len(x.q) // len(before.bias)
-            logits += before.bias.to(logits).repeat_interleave(groups, dim=0)[:, None]
+    def scene(self, block: Block, i: int, x: Attended, before: Before) -> Scene:
+        """What a pack's queries meet: what stands before it, and itself."""
+        seen, bias = self.packs[i].seen, before.bias
+        bias = None if bias is None else bias.float()[:, None]
         if block.window is not None:
-            gone = before.positions[:, None] <= self._reach(block, i)
-            logits.masked_fill_(gone.repeat_interleave(len(logits) // len(gone), dim=0), -math.inf)
-        return logits
+            at = self.packs[i].offset + self.start
+            gone = before.positions[:, None] <= (at - block.window)[:, None]
+            bias = gone.new_zeros((), dtype=torch.float32) if bias is None else bias
+            bias = bias.masked_fill(gone, -math.inf)
+            seen = seen[:, : block.window]
+        both = before.keys, before.values, x.k, x.v
+        return Scene(*both, seen, block.scaling, bias, block.softcap)
 
-    def own_logits(self, block: Block, i: int, x: Attended) -> torch.Tensor:
-        """(H, t, t) attention logits within a pack, −∞ where a token does not see another."""
-        hidden = self.packs[i].hidden
-        if block.window is not None:
-            hidden = hidden | (self.packs[i].offset + self.start <= self._reach(block, i))
-        return block.logits(x.q, x.k).masked_fill_(hidden, -math.inf)
+    def look(self, block: Block, before: Before) -> None:
+        """Let all packs attend in the block that was entered last, into ``output``.
 
-    def attend(self, block: Block, i: int, x: Attended, before: Before) -> Attention:
-        """Attention of a pack to what stands before it and to itself, in float32."""
-        both = torch.cat([self.logits(block, i, x, before), self.own_logits(block, i, x)], dim=-1)
-        weights = threshold(both.softmax(-1), LEAST_WEIGHT, 0.0)
-        values = torch.cat([before.values, x.v], dim=1).float()
-        folded = weights.view(len(values), -1, values.shape[1])
-        output = (folded @ values).view(*weights.shape[:2], -1)
-        return Attention(weights[..., : before.keys.shape[1]], output)
+        What they attend to is remembered: with other values there, see ``shift``.
+        """
+        card = self.model.card
+        self.output = self.stream(card.heads * card.head_dim)
+        self._weights = self.stream(card.heads * before.keys.shape[1], torch.float32)
+        for i in range(len(self.packs)):
+            x = self.attended(i)
+            attention = attend(x.q, self.scene(block, i, x, before))
+            self.output[i] = joined(attention[0])
+            self._weights[i] = attention[1].reshape(x.q.shape[1], card.heads * before.keys.shape[1])
 
-    def _reach(self, block: Block, i: int) -> torch.Tensor:
-        """(t, 1): the last position that is out of each token's reach."""
-        assert block.window is not None
-        return (self.packs[i].offset + self.start)[:, None] - block.window
+    def weights(self, i: int) -> torch.Tensor:
+        """(H, t, m) of a pack on the keys before it, where it looked last."""
+        assert self._weights is not None, "look first"
+        kept, heads = self._weights[i], self.model.card.heads
+        return kept.view(heads, len(kept), kept.shape[1] // heads)
+
+    def shift(self, change: torch.Tensor) -> None:
+        """Make ``output`` what it is where values differ by (H_kv, m, d_head) ``change``."""
+        for i in range(len(self.packs)):
+            weights = self.weights(i)
+            folded = weights.reshape(len(change), -1, weights.shape[2])
+            more = (folded @ change.float()).view(*weights.shape[:2], -1)
+            self.output[i] = self.output[i] + joined(more)
+
+
+def joined(output: torch.Tensor) -> torch.Tensor:
+    """(H, t, d_head) → (t, H·d_head), W_o's input."""
+    return output.transpose(0, 1).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -207,24 +145,6 @@ class Before:
     bias: torch.Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Attention:
-    """What attention makes of one pack in one layer, float32.
-
-    Attributes:
-        weights: (H, t, m) on the keys before.
-        output: (H, t, d_head).
-    """
-
-    weights: torch.Tensor
-    output: torch.Tensor
-
-    @property
-    def joined(self) -> torch.Tensor:
-        """(t, H·d_head), W_o's input."""
-        return self.output.transpose(0, 1).flatten(1)
-
-
 class Teacher(Walker):
     """The model with the full prompt.
 
@@ -233,7 +153,6 @@ class Teacher(Walker):
         importance: (H_kv, n), in the layer that was walked last, over the fitting packs; see
             ``Importance``.
         attention: (H_kv, n), likewise, by attention weights alone.
-        output: of each pack, the attention's output in that layer, (t, H·d_head).
     """
 
     importance: torch.Tensor
@@ -277,14 +196,31 @@ class Teacher(Walker):
         self.output = self.stream(card.heads * card.head_dim)
         before = self.context(layer)
         importance = Importance(block, before.values, card.heads)
-        for i, pack in enumerate(self.packs):
-            h = entered[i]
-            attention = self.attend(block, i, self.project(block, i, h), before)
-            self.output[i] = attention.joined
-            attended = block.project_out(attention.joined)
+        for group in self.groups:
+            h = entered[group]
+            x = self.project(block, group, h)
+            self.output[group] = torch.cat(list(self._attend(block, group, x, before, importance)))
+            attended = block.project_out(self.output[group])
             r = block.mix(h, attended)
-            self.h[i] = block.finish(r, block.down(block.features(r)))
-            if not pack.validation:
-                seen = attention.weights, attention.output, attended
-                importance.add(*seen, (h, r), pack.weight)
+            self.h[group] = block.finish(r, block.down(block.features(r)))
+            importance.moved(attended, h, r, self._counts(group).to(h.device))
         self.importance, self.attention = importance.result(), importance.attention()
+
+    def _counts(self, group: slice) -> torch.Tensor:
+        """(t,) how much each token counts for the importance."""
+        packs = self.packs[group]
+        each = torch.tensor([0.0 if pack.validation else pack.weight for pack in packs])
+        return each.repeat_interleave(torch.tensor([len(pack.tokens) for pack in packs]))
+
+    def _attend(
+        self, block: Block, group: slice, x: Attended, before: Before, importance: Importance
+    ) -> Iterator[torch.Tensor]:
+        """W_o's input of each pack in a group; its attention counts for the importance."""
+        lengths = [len(pack.tokens) for pack in self.packs[group]]
+        each = zip(*(torch.split(t, lengths, dim=1) for t in (x.q, x.k, x.v)), strict=True)
+        for i, own in enumerate(each, start=group.start):
+            scene = self.scene(block, i, Attended(*own), before)
+            output, weights = attend(own[0], scene)
+            if not self.packs[i].validation:
+                importance.seen(weights, output, self.packs[i].weight)
+            yield joined(output)

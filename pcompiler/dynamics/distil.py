@@ -18,7 +18,7 @@ import torch
 from transformers import DynamicCache
 
 from pcompiler import progress
-from pcompiler.dynamics.capture import Row
+from pcompiler.dynamics.packs import Row
 from pcompiler.model import LanguageModel
 from pcompiler.ranges import ranged
 from pcompiler.runtime.decode import score

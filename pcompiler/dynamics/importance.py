@@ -31,31 +31,33 @@ class Importance:
         self._rows = 0.0
         self._attended, self._moved, self._stream = torch.zeros(3, device=device).unbind()
 
-    def add(
-        self,
-        weights: torch.Tensor,
-        output: torch.Tensor,
-        attended: torch.Tensor,
-        streams: tuple[torch.Tensor, torch.Tensor],
-        weight: float,
-    ) -> None:
-        """Add a pack's tokens.
+    def seen(self, weights: torch.Tensor, output: torch.Tensor, weight: float) -> None:
+        """Add a pack's attention.
 
         Args:
-            weights: (H, t, n) attention on the keys.
-            output: (H, t, d_head) of the attention.
-            attended: (t, d), W_o's output.
-            streams: (t, d) before and after the attention.
+            weights: (H, t, n) on the keys.
+            output: (H, t, d_head).
             weight: how much each token counts.
         """
-        before, after = (stream.float() for stream in streams)
-        norms = torch.linalg.vector_norm(weights, dim=1, dtype=torch.float32)
-        self._squares += weight * norms.square()
+        self._squares += weight * weights.float().square().sum(1)
         self._output += weight * output.sum(1)
-        self._rows += weight * len(before)
-        self._attended += weight * attended.float().square().sum()
-        self._moved += weight * (after - before).square().sum()
-        self._stream += weight * after.square().sum()
+        self._rows += weight * weights.shape[1]
+
+    def moved(
+        self, attended: torch.Tensor, before: torch.Tensor, after: torch.Tensor, w: torch.Tensor
+    ) -> None:
+        """Add what attention does to the stream.
+
+        Args:
+            attended: (t, d), W_o's output.
+            before: (t, d), the stream before the attention.
+            after: (t, d), the stream after it.
+            w: (t,) how much each token counts.
+        """
+        before, after = before.float(), after.float()
+        self._attended += w @ attended.float().square().sum(-1)
+        self._moved += w @ (after - before).square().sum(-1)
+        self._stream += w @ after.square().sum(-1)
 
     def result(self) -> torch.Tensor:
         """(H_kv, n), a group's heads pooled; 0.1: without it a tenth of the stream would differ."""

@@ -21,9 +21,11 @@ import torch
 from torch.nn.functional import pad, threshold
 
 from pcompiler import ops
+from pcompiler.attention import LEAST_WEIGHT, log_masses
 from pcompiler.device import at_home
 from pcompiler.dynamics.blocks import Block
-from pcompiler.dynamics.capture import LEAST_WEIGHT, Before, Pack, Teacher, Walker
+from pcompiler.dynamics.capture import Before, Teacher, Walker
+from pcompiler.dynamics.packs import Pack
 from pcompiler.ranges import ranged
 from pcompiler.runtime.prefix import GONE
 from pcompiler.runtime.together import joint
@@ -69,7 +71,7 @@ def match(walker: Walker, block: Block, teacher: Teacher, context: Before, kept:
     """The kept keys with β and values that make them attend as all of them do.
 
     Args:
-        walker: the student, entered into this layer.
+        walker: the student, entered into this layer; it has then looked at what is returned.
         block: the layer.
         teacher: after this layer.
         context: all keys.
@@ -78,7 +80,10 @@ def match(walker: Walker, block: Block, teacher: Teacher, context: Before, kept:
     assert kept.bias is not None
     masses = _masses(walker, block, context, kept).masked_fill(kept.bias == GONE, GONE)
     kept = replace(kept, bias=masses)
-    return replace(kept, values=_values(walker, block, teacher, kept))
+    walker.look(block, kept)
+    change = _change(walker, teacher, kept).to(kept.values)
+    walker.shift(change)
+    return replace(kept, values=kept.values + change)
 
 
 @ranged("match masses")
@@ -90,13 +95,13 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
     for i in _sample(walker.packs):
         weight = walker.packs[i].weight
         x = walker.attended(i)
-        whole = walker.logits(block, i, x, context).logsumexp(-1)
+        whole, own = log_masses(x.q, walker.scene(block, i, x, context))
         whole = whole.clamp_min(torch.finfo(whole.dtype).min)  # no key within the window
-        own = walker.own_logits(block, i, x).logsumexp(-1)
         share = torch.sigmoid(whole - own)
-        rows = (walker.logits(block, i, x, kept) - whole[..., None]).exp_() * share[..., None]
+        logits, _ = walker.scene(block, i, x, kept).logits(x.q)
+        rows = (logits - whole[..., None]).exp_() * share[..., None]
         rows = threshold(rows, LEAST_WEIGHT, 0.0).view(heads, -1, m)
-        gram += weight * rows.transpose(1, 2) @ rows
+        gram.baddbmm_(rows.transpose(1, 2), rows, alpha=weight)
         rhs += weight * (rows * share.view(heads, -1, 1)).sum(1)
     ridge = MASS_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
     gram.diagonal(dim1=1, dim2=2).add_(ridge)
@@ -134,25 +139,23 @@ def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 60) -> torch
 
 
 @ranged("match values")
-def _values(walker: Walker, block: Block, teacher: Teacher, kept: Before) -> torch.Tensor:
-    """(H_kv, m, d_head) values by ridge regression towards those that the keys had."""
+def _change(walker: Walker, teacher: Teacher, kept: Before) -> torch.Tensor:
+    """(H_kv, m, d_head) by which values are to differ, by ridge regression on what is missing."""
     heads, m, width = kept.values.shape
     gram = torch.zeros(heads, m, m, device=kept.keys.device)
     rhs = torch.zeros(heads, m, width, device=kept.keys.device)
     for i, pack in enumerate(walker.packs):
         if pack.validation:
             continue
-        attention = walker.attend(block, i, walker.attended(i), kept)
-        wanted = teacher.output[i].view(len(pack.tokens), -1, width).transpose(0, 1)
-        missing = (wanted - attention.output).reshape(heads, -1, width)
-        rows = attention.weights.reshape(heads, -1, m)
-        gram += pack.weight * rows.transpose(1, 2) @ rows
-        rhs += pack.weight * rows.transpose(1, 2) @ missing
+        missing = (teacher.output[i] - walker.output[i]).float()
+        missing = missing.view(len(missing), -1, width).transpose(0, 1).reshape(heads, -1, width)
+        rows = walker.weights(i).reshape(heads, -1, m)
+        gram.baddbmm_(rows.transpose(1, 2), rows, alpha=pack.weight)
+        rhs.baddbmm_(rows.transpose(1, 2), missing, alpha=pack.weight)
     ridge = VALUE_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
     gram.diagonal(dim1=1, dim2=2).add_(ridge)
-    change = at_home(torch.cholesky_solve, rhs, at_home(torch.linalg.cholesky, gram))
-    fitted: torch.Tensor = kept.values + change.to(kept.values)
-    return fitted
+    found: torch.Tensor = at_home(torch.cholesky_solve, rhs, at_home(torch.linalg.cholesky, gram))
+    return found
 
 
 def _sample(packs: Sequence[Pack]) -> list[int]:

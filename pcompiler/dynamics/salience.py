@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import torch
 
-from pcompiler.dynamics.capture import Row, Teacher, pack_rows
+from pcompiler.dynamics.capture import Teacher
+from pcompiler.dynamics.packs import Row, pack_rows
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import score
 from pcompiler.runtime.prefix import Prefix, nothing

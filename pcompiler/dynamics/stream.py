@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 
@@ -19,25 +20,37 @@ class Stream:
     On an accelerator they stay there while they are not.
 
     Args:
-        device: where they are when read, and in which dtype.
+        device: where they are when read.
         lengths: tokens of each pack.
         width: numbers a token.
+        dtype: of them; none: the model's.
     """
 
-    def __init__(self, device: Device, lengths: Sequence[int], width: int) -> None:
+    def __init__(
+        self,
+        device: Device,
+        lengths: Sequence[int],
+        width: int,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self._device = device.handle
-        whole = _allocate(sum(lengths), width, device)
-        self._parts = torch.split(whole, list(lengths))
+        self._whole = _allocate(sum(lengths), width, device, dtype or device.dtype)
+        self._ends = [0, *accumulate(lengths)]
 
-    def __getitem__(self, pack: int) -> torch.Tensor:
-        return self._parts[pack].to(self._device)
+    def __getitem__(self, packs: int | slice) -> torch.Tensor:
+        """Of one pack, or of some that follow each other, end to end."""
+        return self._part(packs).to(self._device)
 
-    def __setitem__(self, pack: int, value: torch.Tensor) -> None:
-        self._parts[pack].copy_(value)
+    def __setitem__(self, packs: int | slice, value: torch.Tensor) -> None:
+        self._part(packs).copy_(value)
+
+    def _part(self, packs: int | slice) -> torch.Tensor:
+        one = slice(packs, packs + 1) if isinstance(packs, int) else packs
+        return self._whole[self._ends[one.start] : self._ends[one.stop]]
 
 
-def _allocate(rows: int, width: int, device: Device) -> torch.Tensor:
-    size, dtype = rows * width * device.dtype.itemsize, device.dtype
+def _allocate(rows: int, width: int, device: Device, dtype: torch.dtype) -> torch.Tensor:
+    size = rows * width * dtype.itemsize
     if not device.is_host and size <= ON_DEVICE_BYTES:
         return torch.empty(rows, width, dtype=dtype, device=device.handle)
     if size <= IN_MEMORY_BYTES:

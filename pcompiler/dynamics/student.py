@@ -59,33 +59,35 @@ class Student:
 
     def advance(self, block: Block, layer: int, teacher: Teacher) -> None:
         """Go through one block, behind the teacher."""
-        h, numbers = self.walker.h, range(len(self.walker.packs))
+        h = self.walker.h
         self.walker.enter(block)
-        before = self._before(block, layer, teacher)
-        for i in numbers:
-            attention = self.walker.attend(block, i, self.walker.attended(i), before)
-            r = block.mix(h[i], block.project_out(attention.joined))
+        self._look(block, layer, teacher)
+        for group in self.walker.groups:
+            r = block.mix(h[group], block.project_out(self.walker.output[group]))
             u = block.features(r)
-            h[i], self.features[i], self._downed[i] = r, u, block.down(u)
+            h[group], self.features[group], self._downed[group] = r, u, block.down(u)
         delta = self._patch(block, layer, teacher)
-        for i in numbers:
-            out = self._downed[i]
-            out = out if delta is None else out + delta(self.features[i])
-            h[i] = block.finish(h[i], out)
+        for group in self.walker.groups:
+            out = self._downed[group]
+            out = out if delta is None else out + delta(self.features[group])
+            h[group] = block.finish(h[group], out)
         if delta is not None:
             self.deltas[layer] = delta
 
-    def _before(self, block: Block, layer: int, teacher: Teacher) -> Before:
+    def _look(self, block: Block, layer: int, teacher: Teacher) -> None:
+        """Choose what stands before the packs, and let them attend to it."""
         context = teacher.context(layer)
         if self.choose is None:
-            return keep(context, context.positions[:, :0])
+            self.walker.look(block, keep(context, context.positions[:, :0]))
+            return
         kept = keep(context, self.choose(layer, teacher))
         if self.matched:
             start = time.perf_counter()
             kept = match(self.walker, block, teacher, context, kept)
             self.solving_s += time.perf_counter() - start
+        else:
+            self.walker.look(block, kept)
         self.layers.append(kept)
-        return kept
 
     @ranged("solve patch")
     def _patch(self, block: Block, layer: int, teacher: Teacher) -> Delta | None:

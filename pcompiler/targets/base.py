@@ -13,7 +13,7 @@ import torch
 
 from pcompiler import self_study
 from pcompiler.config import Config, TargetConfig
-from pcompiler.dynamics.capture import Row
+from pcompiler.dynamics.packs import Row
 from pcompiler.errors import InputError
 from pcompiler.families import FAMILIES
 from pcompiler.ir import Probe, Prompt

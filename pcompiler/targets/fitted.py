@@ -12,8 +12,9 @@ import torch
 from pcompiler import progress
 from pcompiler.codec.tensors import row_bytes
 from pcompiler.dynamics import matching
-from pcompiler.dynamics.capture import Pack, Teacher, Walker, pack_rows
+from pcompiler.dynamics.capture import Teacher, Walker
 from pcompiler.dynamics.distil import refine
+from pcompiler.dynamics.packs import Pack, pack_rows
 from pcompiler.dynamics.ridge import Ridge, shared_ranks
 from pcompiler.dynamics.student import Student, walk
 from pcompiler.errors import InputError

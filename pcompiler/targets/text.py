@@ -11,7 +11,7 @@ import torch
 
 from pcompiler.config import TargetConfig
 from pcompiler.dynamics import salience
-from pcompiler.dynamics.capture import Row
+from pcompiler.dynamics.packs import Row
 from pcompiler.errors import DamageError
 from pcompiler.ir import Prompt
 from pcompiler.model import LanguageModel

@@ -121,7 +121,8 @@ def test_a_whole_compile_runs_on_a_mac_and_gives_what_the_cpu_gives(
 
     def answer(model: LanguageModel, name: str) -> tuple[float, float, str]:
         store = replace(config.store, path=f"{config.store.path}-{name}")
-        with Compiler(model=model, config=replace(config, store=store)) as compiler:
+        probes = replace(config.probes, self_study=2, fitting=12, answer_tokens=4)
+        with Compiler(model=model, config=replace(config, store=store, probes=probes)) as compiler:
             done = compiler.compile(SOURCE, target, **settings)
             for to in (to for to, takes in TAKES.items() if target in takes):
                 half = (target, to) == ("hybrid", "peft")

@@ -15,13 +15,15 @@ import pcompiler
 SUMS = {"sum", "mean", "logsumexp", "_softmax", "_log_softmax", "linalg_vector_norm", "cumsum"}
 PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "dot", "mv"}
 ADDS = SUMS | PRODUCTS | {"add_", "addmm_", "baddbmm_", "addcmul_"}
+RUNS = {"add_low_rank", "attend"}  # a patch and attention at work: in the model's own precision
 HALVES = (torch.float16, torch.bfloat16)
-OURS = str(Path(pcompiler.__file__).parent / "dynamics")
+HOME = Path(pcompiler.__file__).parent
+OURS = (str(HOME / "dynamics"), str(HOME / "ops.py"))
 MODEL = ("torch/nn/modules", "transformers")  # a layer of the model, called by our code
 
 
 class Sums(TorchDispatchMode):
-    """While it lasts: sums, products of matrices and additions in place in ``pcompiler.dynamics``.
+    """While it lasts: sums, products of matrices and additions in place in our dynamics and ops.
 
     Attributes:
         whole: how many gave more than 16 bit.
@@ -50,10 +52,10 @@ class Sums(TorchDispatchMode):
 
 
 def _our_line(frame: FrameType | None) -> str | None:
-    """Where in ``pcompiler.dynamics`` the operator was called; none: the model computes."""
+    """Where in ``dynamics`` or ``ops`` the operator was called; none: the model computes."""
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith(OURS):
+        if file.startswith(OURS) and frame.f_code.co_name not in RUNS:
             return f"{Path(file).name}:{frame.f_lineno}"
         if any(part in file for part in MODEL) or "/pcompiler/" in file:
             return None

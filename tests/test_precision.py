@@ -15,9 +15,9 @@ from sums import Sums
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config, ProbeConfig, StoreConfig
 from pcompiler.device import pick
-from pcompiler.dynamics.gram import gram
 from pcompiler.ir import Fidelity
 from pcompiler.model import LanguageModel
+from pcompiler.ops import gram
 
 SOURCE = "You are the desk of a shop. We open at nine. Bells cost 4 euros. Repairs take two days. "
 QUERIES = [
@@ -90,4 +90,4 @@ def test_all_that_is_added_up_in_fitting_is_float32(
 def test_a_sum_in_16_bit_would_be_seen() -> None:
     with Sums() as sums:
         gram(torch.ones(8, 8, dtype=torch.bfloat16))
-    assert {line.split(":")[0] for line in sums.halves} == {"mm at gram.py"}
+    assert {line.split(":")[0] for line in sums.halves} == {"mm at ops.py"}

@@ -97,7 +97,7 @@ def test_every_package_is_listed_by_hand() -> None:
         for p in (ROOT / "pcompiler").rglob("__init__.py")
     }
     # Sources beside the package, which no __init__.py makes one.
-    found |= {f"pcompiler.kernels.{p.parent.name}" for p in (ROOT / "kernels").glob("*/*.py")}
+    found |= {f"pcompiler.kernels.{p.parent.name}" for p in (ROOT / "kernels").glob("*/*.[cp]*")}
     text = (ROOT / "pyproject.toml").read_text()
     listed = text.split("packages = [")[1].split("]")[0]
     assert {line.strip(' ",') for line in listed.splitlines() if line.strip()} == found

@@ -74,13 +74,21 @@ class Op(Generic[P, R]):
         """Run the first path that takes the inputs, else the twin."""
         if os.environ.get("PCOMPILER_PLAIN") == "1":
             return self.twin(*args, **named)
+        path = self.path(*args, **named)
+        fast = path.function() if path else None
+        if path is None or fast is None:
+            return self.twin(*args, **named)
+        found = fast(*args, **named)
+        if os.environ.get("PCOMPILER_CHECK") == "1":
+            self.check(path.name, found, self.twin(*args, **named))
+        return found
+
+    def path(self, *args: P.args, **named: P.kwargs) -> Path[P, R] | None:
+        """The first that takes these inputs and can be had; none: the twin runs."""
         for path in self.paths:
-            if path.takes(*args, **named) and (fast := path.function()):
-                found = fast(*args, **named)
-                if os.environ.get("PCOMPILER_CHECK") == "1":
-                    self._check(path.name, found, self.twin(*args, **named))
-                return found
-        return self.twin(*args, **named)
+            if path.takes(*args, **named) and path.function():
+                return path
+        return None
 
     def chosen(self, *args: P.args, **named: P.kwargs) -> str:
         """Which way these inputs go, and why not a faster one: for people."""
@@ -94,7 +102,8 @@ class Op(Generic[P, R]):
                 return path.name
         return f"torch ({'; '.join(why)})" if why else "torch"
 
-    def _check(self, path: str, found: R, right: R) -> None:
+    def check(self, path: str, found: R, right: R) -> None:
+        """Compare a path's result with the twin's. Raises KernelError: it is another."""
         pairs = zip(_several(found), _several(right), strict=True)
         for number, (ours, twin) in enumerate(pairs):
             what = f"{self.name}: path {path!r}, output {number}"

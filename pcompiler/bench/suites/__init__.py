@@ -14,6 +14,7 @@ SUITES = (
     "compilation",
     "compression_performance",
     "embedding_generation",
+    "kernels",
     "production_simulation",
     "storage_performance",
     "weight_dynamics",

@@ -168,6 +168,7 @@ def test_a_corpus_compiles_to_what_each_prompt_does_by_itself(
     assert "asked for" in " ".join(summary["reasons"])
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_corpus_of_the_embedded_model_is_compiled_and_found_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,8 +1,9 @@
 """What engines have in common: this process looks up, hands out and writes; others make.
 
 One process writes: that is what RocksDB allows. A worker is handed a prompt when it has room. Of
-what a worker held that ended, it was at the first; that is tried once more and then given up, and
-what was waiting behind it is handed out again as if nothing had been.
+what a worker held that ended, it was most likely at the first; but its last answers may be lost
+with it, so all of them are tried again one at a time, each alone with a worker: whoever ends two
+processes is then known for certain, and nobody is given up for being next to it.
 """
 
 from __future__ import annotations
@@ -33,11 +34,19 @@ MOST_PROCESSES = 256
 
 @dataclass
 class Task:
-    """A prompt on its way: who asked for it when, and how many processes ended at it."""
+    """A prompt on its way.
+
+    Attributes:
+        entry: the prompt.
+        asked: for each who asked for it its number, when, and whether another had before.
+        ended: how many processes ended at it.
+        alone: a process ended that held it: nothing else is to be with it now.
+    """
 
     entry: Entry
     asked: list[tuple[int, float, bool]]
     ended: int = 0
+    alone: bool = False
 
 
 @dataclass
@@ -46,9 +55,12 @@ class Worker:
 
     tasks: dict[str, int] = field(default_factory=dict)
     pid: int = 0  # 0: it is loading
+    taken: bool = False  # by a prompt that is to be alone
 
     def has_room(self, size: int, room: int) -> bool:
         """Whether it takes a prompt without this process ever waiting for it."""
+        if self.taken and self.tasks:
+            return False
         few = len(self.tasks) < room and sum(self.tasks.values()) + size <= ROOM_BYTES
         return self.pid > 0 and (few or not self.tasks)
 
@@ -175,9 +187,9 @@ class Crew(Engine):
         return min(free, key=lambda p: len(self._workers[p].tasks), default=None)
 
     def _hand(self, place: int, key: str) -> None:
-        entry = self._flying[key].entry
-        self._workers[place].tasks[key] = _bytes(entry)
-        self._send(place, key, entry)
+        task, worker = self._flying[key], self._workers[place]
+        worker.tasks[key], worker.taken = _bytes(task.entry), task.alone
+        self._send(place, key, task.entry)
 
     def _landed(self, timeout_s: float | None) -> Iterator[Outcome]:
         for arrival in self._arrivals(timeout_s):
@@ -189,7 +201,8 @@ class Crew(Engine):
             else:
                 del worker.tasks[arrival.key]
                 yield from self._answered(arrival.key, arrival.answer)
-        while self._again and (place := self._free(self._flying[self._again[0]].entry)) is not None:
+        idle = (p for p, worker in enumerate(self._workers) if worker.pid and not worker.tasks)
+        while self._again and (place := next(idle, None)) is not None:
             self._hand(place, self._again.popleft())
 
     def _joined(self, worker: Worker, answer: Answer) -> None:
@@ -216,9 +229,12 @@ class Crew(Engine):
         self._workers[arrival.place] = Worker()
         self._start(arrival.place)
         keys = deque(worker.tasks)
+        for key in keys:
+            self._flying[key].alone = True
         if keys:
             task = self._flying[keys[0]]
-            task.ended += 1
+            # Of several the first may be next to it only: that counts once, so twice is certain.
+            task.ended = max(task.ended, 1) if len(keys) > 1 else task.ended + 1
             if task.ended == TRIES:
                 key, why = keys.popleft(), f"{TRIES} processes ended while at it: {arrival.why}."
                 yield from _ended(key, self._flying.pop(key), why)

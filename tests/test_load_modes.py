@@ -128,6 +128,7 @@ def test_what_is_within_the_aims_is_not() -> None:
     assert missed(good | {"chats_success": 0.1, "chats_refused": 8}) == []
 
 
+@pytest.mark.slow
 def test_the_script_serves_measures_and_exits_with_1_where_it_falls_short(
     model_folder: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

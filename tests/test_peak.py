@@ -27,7 +27,7 @@ def peak(target: str, times: int, config: Config) -> int:
     return live.peak
 
 
-@pytest.mark.parametrize("target", ["kv", "hybrid"])
+@pytest.mark.parametrize("target", ["kv", pytest.param("hybrid", marks=pytest.mark.slow)])
 def test_peak_memory_of_tensors_is_linear_in_the_prompts_length(
     target: str, config: Config
 ) -> None:

@@ -133,6 +133,7 @@ def test_bad_arguments_exit_2_with_a_sentence(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_compilation_suite_runs_and_writes_its_figures(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"

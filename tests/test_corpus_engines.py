@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from crews import DEADLY, Recorded, timeless
 
 from pcompiler.compiler import Compiler
@@ -34,6 +35,13 @@ PROMPTS = [f"Answer for desk {n}. Refunds above {n}00 EUR need approval." for n 
 @pytest.fixture
 def keeper(store: Store, table: Static, tmp_path: Path) -> Recorded:
     return Recorded(store, table, tmp_path / "made")
+
+
+@pytest.fixture
+def own_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def killing(engine: Local, at: int, prompts: list[str]) -> Iterator[Entry]:
@@ -132,6 +140,7 @@ def test_workers_of_another_table_than_the_keepers_are_refused(
         Local(mixed, 2)
 
 
+@pytest.mark.usefixtures("own_threads")
 def test_a_corpus_compiles_to_what_each_prompt_does_by_itself(
     cli: Cli, tmp_path: Path, model_folder: Path, model: LanguageModel
 ) -> None:
@@ -149,6 +158,7 @@ def test_a_corpus_compiles_to_what_each_prompt_does_by_itself(
     config = Config.load(tmp_path / "tiny.toml")
     alone = replace(config, store=replace(config.store, path=str(tmp_path / "alone")))
     named = replace(model, name=str(model_folder.resolve()))
+    torch.set_num_threads(1)  # as many as the workers have: sums differ by rounding otherwise
     with Store(tmp_path / "store") as store, Compiler(named, config=alone) as compiler:
         for row, given in list(zip(written, rows, strict=True))[:5]:
             done = compiler.compile(str(given["prompt"]), "kv", given.get("queries"))

@@ -48,6 +48,7 @@ def test_a_cache_that_cannot_be_written_is_the_users_to_mend(
         embedded.folder()
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_killed_conversions_leave_nothing_and_two_at_once_do_not_clash(tmp_path: Path) -> None:
     env = os.environ | {"PCOMPILER_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}

@@ -94,6 +94,7 @@ class Leaky:
         return Round(1, 1, 1, 1, 1, 0, 1)
 
 
+@pytest.mark.slow  # what the machine reclaims meanwhile may hide a few megabytes
 def test_memory_that_grows_is_no_flat_memory(monkeypatch: Any) -> None:
     monkeypatch.setattr(load_modes, "SAMPLE_S", 0.02)
     (fault,) = missed(soak(os.getpid(), Leaky(60)))

@@ -68,13 +68,13 @@ def test_masses_meet_the_conditions_of_optimality(seed: int) -> None:
     """w ≥ 0; no slope where w > 0, none downwards where w = 0; heads side by side."""
     both = [problem(seed + i, 30, rows=200) for i in range(2)]
     gram, rhs = (torch.stack(parts) for parts in zip(*both, strict=True))
-    w = nonnegative(gram, rhs)
+    w = nonnegative(gram, rhs, 120)  # these have both signs, for which the bound is a loose one
     slope = (gram @ w[..., None])[..., 0] - rhs
     size = float(rhs.abs().max())
     assert bool((w >= 0).all())
     assert bool((slope >= -1e-3 * size).all())
     assert bool((slope[w > 0.01].abs() <= 1e-3 * size).all())
-    torch.testing.assert_close(w[:1], nonnegative(gram[:1], rhs[:1]))
+    torch.testing.assert_close(w[:1], nonnegative(gram[:1], rhs[:1], 120), rtol=1e-4, atol=1e-4)
 
 
 def test_the_most_important_keys_stay_in_order() -> None:

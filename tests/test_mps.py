@@ -109,7 +109,7 @@ def test_a_factorisation_that_a_mac_lacks_comes_back_from_the_cpu_and_is_counted
             pytest.param(*one, False, marks=[pytest.mark.slow] * (n % 3 > 0))
             for n, one in enumerate(SETTINGS)
         ),
-        (*SETTINGS[-1], True),  # old: as torch 2.6 was there
+        pytest.param(*SETTINGS[-1], True, marks=pytest.mark.slow),  # old: as torch 2.6 was there
     ],
 )
 def test_a_whole_compile_runs_on_a_mac_and_gives_what_the_cpu_gives(

@@ -25,7 +25,7 @@ from pcompiler.bench.profiles.record import Profile, record
 from pcompiler.bench.profiles.workload import Workload
 from pcompiler.config import Config, ProbeConfig
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PROMPT = "# Desk\n\nWe open at 8:30. Delivery costs 39 EUR. Returns take 14 days.\n"
 WAIT_MS = 90_000
 

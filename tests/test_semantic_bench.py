@@ -35,6 +35,7 @@ def test_texts_end_with_a_line_and_short_files_are_left_out() -> None:
     assert semantic.CHARACTERS - len(LINE) < len(text) <= semantic.CHARACTERS
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_what_is_reported_as_like_its_original_is(smollm2: LanguageModel) -> None:
     text = (Path(__file__).parents[1] / "examples" / "support_desk.md").read_text()[:2500]

@@ -85,7 +85,9 @@ def test_a_killed_compiler_loses_its_jobs_and_nothing_that_was_stored(
             async for _ in states:
                 pass
         assert (await chatting)[1].answer_tokens  # the generator did not notice
-        assert await once_back(lambda: client.job(job.id)) is None
+        lost = await once_back(lambda: client.job(job.id))
+        assert lost is not None
+        assert lost.status == "failed"
         assert (await compiled(client)).artifact == kept.artifact
         later = await compiled(client, settings={"bits": 8}, name="later")
         assert later.status == "done"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import FAMILY_EXTRAS, tiny
 
-from pcompiler.dynamics import capture, stream
+from pcompiler.dynamics import stream
 from pcompiler.dynamics.blocks import Block, embed, rotary
 from pcompiler.dynamics.capture import Teacher
 from pcompiler.dynamics.packs import Pack, Row, pack_rows
@@ -133,7 +133,7 @@ def test_a_stream_in_a_file_leaves_nothing_behind(
 def test_packs_pair_the_teachers_tokens_with_the_bare_ones(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture, "PACK_TOKENS", size)
+    monkeypatch.setattr(packs, "PACK_TOKENS", size)
     full, bare = pack_rows(ROWS), pack_rows(ROWS, bare=True)
     assert len(full) == len(bare)
     assert sum(len(p.tokens) for p in full) == sum(len(r.query) + len(r.answer) - 1 for r in ROWS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import FAMILY_EXTRAS, tiny
 
-from pcompiler.dynamics import stream
+from pcompiler.dynamics import packs, stream
 from pcompiler.dynamics.blocks import Block, embed, rotary
 from pcompiler.dynamics.capture import Teacher
 from pcompiler.dynamics.packs import Pack, Row, pack_rows

@@ -19,7 +19,7 @@ class lazy(Generic[T]):  # noqa: N801 - reads as property does
     """Makes a method such an attribute; not for one object in several threads at once."""
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
-        self._compute = compute
+        self.compute = compute
         self.__doc__ = compute.__doc__
 
     def __set_name__(self, _owner: type, name: str) -> None:
@@ -33,6 +33,6 @@ class lazy(Generic[T]):  # noqa: N801 - reads as property does
         if instance is None:
             return self
         # Kept under its own name, where Python looks before it comes here again.
-        found: T = self._compute(instance)
+        found: T = self.compute(instance)
         vars(instance)[self._name] = found
         return found

@@ -180,7 +180,7 @@ class _Turn:
         """Leave the packed row as it was."""
         self._packed.drop(*self._new)
         for layer, end in zip(self._packed.cache.layers, self._ends, strict=True):
-            layer.crop(end)
+            layer.keys, layer.values = layer.keys[:, :, :end], layer.values[:, :, :end]
 
     def update(
         self, layer: int, keys: torch.Tensor, values: torch.Tensor

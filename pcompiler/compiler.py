@@ -169,7 +169,7 @@ class Compiler(Closing):
             sources: taken as room comes free.
             target: as for ``compile``.
             group: prompts whose work on the model is done together, 1 to 256. Memory grows with
-                it: with SmolLM2 by about 0.4 GB each for a hybrid.
+                it: each prompt has its own cache and students.
             min_agreement: gate.
             max_kl: gate.
             **settings: of the target.

@@ -18,7 +18,7 @@ ADDS = SUMS | PRODUCTS | {"add_", "addmm_", "baddbmm_", "addcmul_"}
 RUNS = {"add_low_rank", "attend"}  # a patch and attention at work: in the model's own precision
 HALVES = (torch.float16, torch.bfloat16)
 HOME = Path(pcompiler.__file__).parent
-OURS = (str(HOME / "dynamics"), str(HOME / "ops.py"))
+OURS = tuple(str(HOME / name) for name in ("dynamics", "ops.py", "attention.py"))
 MODEL = ("torch/nn/modules", "transformers")  # a layer of the model, called by our code
 
 
@@ -52,7 +52,7 @@ class Sums(TorchDispatchMode):
 
 
 def _our_line(frame: FrameType | None) -> str | None:
-    """Where in ``dynamics`` or ``ops`` the operator was called; none: the model computes."""
+    """Where in ``dynamics``, ``ops`` or ``attention`` the operator was called; none: the model computes."""
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(OURS) and frame.f_code.co_name not in RUNS:

@@ -36,7 +36,7 @@ class Uploader(Closing):
         changing: threading.RLock,
     ) -> None:
         self._send, self._sent, self._failed, self._changing = send, sent, failed, changing
-        self._waiting: OrderedDict[str, None] = OrderedDict()
+        self._todo: OrderedDict[str, None] = OrderedDict()
         self._now: str | None = None
         self._left: int | None = None  # failures, until it is at an end
         self._stopping = False
@@ -46,7 +46,7 @@ class Uploader(Closing):
     def add(self, artifact_id: str) -> None:
         """Upload it, or once more."""
         with self._more:
-            self._waiting[artifact_id] = None
+            self._todo[artifact_id] = None
             if self._thread is None and not self._stopping:
                 self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
                 self._thread.start()
@@ -55,7 +55,7 @@ class Uploader(Closing):
     def drop(self, artifact_id: str) -> None:
         """It was deleted."""
         with self._more:
-            self._waiting.pop(artifact_id, None)
+            self._todo.pop(artifact_id, None)
 
     def finish(self, seconds: float) -> list[str]:
         """Come to an end: upload all, within so long and a few failures; returns what is left."""
@@ -87,7 +87,7 @@ class Uploader(Closing):
 
     @property
     def _waiting(self) -> list[str]:
-        return [*([self._now] if self._now else []), *(i for i in self._waiting if i != self._now)]
+        return [*([self._now] if self._now else []), *(i for i in self._todo if i != self._now)]
 
     def _run(self) -> None:
         failures = 0
@@ -103,10 +103,10 @@ class Uploader(Closing):
 
     def _next(self) -> str | None:
         with self._more:
-            self._more.wait_for(lambda: self._waiting or self._stopping)
+            self._more.wait_for(lambda: self._todo or self._stopping)
             if self._stopping:
                 return None
-            self._now = self._waiting.popitem(last=False)[0]
+            self._now = self._todo.popitem(last=False)[0]
             return self._now
 
     def _one(self, artifact_id: str) -> bool:
@@ -114,7 +114,7 @@ class Uploader(Closing):
         try:
             self._send(artifact_id)
             with self._changing:
-                if artifact_id not in self._waiting:
+                if artifact_id not in self._todo:
                     self._sent(artifact_id)
             return True
         except Exception as e:  # whatever it is, it must not end the thread
@@ -131,7 +131,7 @@ class Uploader(Closing):
                 self._failed(artifact_id, str(error))
             if not useless:
                 with self._more:
-                    self._waiting.setdefault(artifact_id, None)
+                    self._todo.setdefault(artifact_id, None)
         return useless
 
 

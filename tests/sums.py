@@ -52,7 +52,7 @@ class Sums(TorchDispatchMode):
 
 
 def _our_line(frame: FrameType | None) -> str | None:
-    """Where in ``dynamics``, ``ops`` or ``attention`` the operator was called; none: the model computes."""
+    """Where in our dynamics, operations or attention it was called; none: the model computes."""
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(OURS) and frame.f_code.co_name not in RUNS:

@@ -24,6 +24,7 @@ MIN_DICTIONARY_BYTES, MAX_DICTIONARY_BYTES = 256, 2**20
 ZSTD_LEVELS = (*range(-7, 0), *range(1, 23))  # below 0: faster than 1, and larger
 MAX_ZSTD_THREADS = 64
 
+PRECISIONS = ("auto", "model", "bfloat16")
 RANKINGS = ("probes", "surprise", "lexical")
 DUPLICATES = ("auto", "exact", "near", "meaning")
 
@@ -126,12 +127,14 @@ class ProbeConfig:
     fitting: int = 56  # queries to fit on, beside those that the user gives for it
     query_tokens: int = 48  # at most, for a query that the model writes
     answer_tokens: int = 24  # at most, for the teacher's answer to any query
+    precision: str = "auto"  # of products while they are written, answered and fitted on
 
     def __post_init__(self) -> None:
         for name in ("self_study", "query_tokens", "answer_tokens"):
             value = getattr(self, name)
             _require(1 <= value <= 4096, name, value, "an integer from 1 to 4096")
         _require(0 <= self.fitting <= 65_536, "fitting", self.fitting, "from 0 to 65,536")
+        _require(self.precision in PRECISIONS, "precision", self.precision, _or(PRECISIONS))
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,8 @@ class Config:
         probes = dataclasses.asdict(self.probes)
         if not fitted:
             del probes["fitting"]
+        if self.probes.precision == ProbeConfig.precision:
+            del probes["precision"]  # the default's hash is in the ids of what is stored
         chosen = {name: getattr(self.targets, name) for name in of_target}
         relevant = {
             "seed": self.compile.seed,

@@ -13,6 +13,7 @@ from pcompiler.errors import DeviceError
 from pcompiler.ranges import named
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NATIVE_BF16 = ("avx512_bf16", "amx_bf16")  # on x86; a product takes half of float32's time
 # The kernel behind each factorisation that we use. MPS has none for eigh up to torch 2.13, and the
 # others since one release or another (each torch says which in its own
 # torchgen/packaged/ATen/native/native_functions.yaml), so the dispatcher is asked. Without one
@@ -45,6 +46,15 @@ class Device:
     def is_host(self) -> bool:
         """Whether tensors are in main memory, where many small operations cost no launches."""
         return self.handle.type == "cpu"
+
+    @property
+    def multiplies_bf16(self) -> bool:
+        """Whether this is a processor with instructions for products of bfloat16.
+
+        Asked of the processor and not timed, so that the same prompt compiles alike each time.
+        """
+        told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older torch
+        return self.is_host and any(told.get(name) for name in NATIVE_BF16)
 
     def synchronize(self) -> None:
         """Wait until all queued work on the device is done; free on the CPU."""

@@ -91,9 +91,9 @@ def test_where_a_step_for_all_fails_each_is_made_alone(
 
     def failing(model: LanguageModel, parts: list[batch.Part]) -> torch.Tensor:
         nonlocal taken
-        taken += 1
+        taken += len(parts) > 1
         result = run(model, parts)
-        if taken % 3 == 0:
+        if len(parts) > 1 and taken % 3 == 0:
             raise MemoryError("no room for all of them.")
         return result
 

@@ -40,6 +40,7 @@ LAYERS = (
     ("device", "progress", "wheel", "embedded", "codec", "kernels"),
     ("ops", "attention"),
     ("model", "template", "embed"),
+    ("mixed",),
     ("frontend", "passes", "passages", "queries", "quality", "runtime"),
     ("self_study",),
     ("dynamics",),

@@ -19,6 +19,7 @@ from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pcompiler.model import LanguageModel
+from pcompiler.ops import add_low_rank
 from pcompiler.runtime.in_place import over_prefix, window_of
 from pcompiler.runtime.patch import Delta
 from pcompiler.runtime.prefix import ROOM, Prefix
@@ -54,32 +55,29 @@ class BatchRow:
         values = torch.stack([layer.values[0] for layer in self._layers])
         return Prefix(keys, values, self.prefix.length + self.length, patch=self.prefix.patch)
 
-    def update(
-        self, layer: int, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take in new (1, H_kv, t, d) keys and values of a layer; returns all of them."""
-        every: tuple[torch.Tensor, torch.Tensor] = self._layers[layer].update(keys, values)
-        return every
+    def attend(
+        self,
+        module: Any,  # noqa: ANN401
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        model: Attention,
+    ) -> torch.Tensor:
+        """As the model does; see ``Row``."""
+        keys, values = self._layers[module.layer_idx].update(keys, values)
+        return model(module, q, keys, values, self._mask(module, q.shape[2], keys.shape[2], model))
 
-    def mask(self, module: Any, new: int, keys: int, causal: bool) -> torch.Tensor | None:  # noqa: ANN401
-        """What a layer's attention hides.
-
-        Args:
-            module: the layer's attention.
-            new: tokens that are read.
-            keys: of them, and of all before them.
-            causal: without a mask, tokens with none before them see those up to their own.
-
-        Returns:
-            (1, 1 or H, new, keys) in the model's dtype; none: it is not needed.
-        """
+    def _mask(
+        self,
+        module: Any,  # noqa: ANN401
+        new: int,
+        keys: int,
+        attention: Attention,
+    ) -> torch.Tensor | None:
+        """What a layer's attention hides, (1, 1 or H, new, keys); none: no mask is needed."""
         model, prefix, window = self._model, self.prefix, window_of(self._model, module)
         end = prefix.length + self.length + new
-        if (
-            prefix.bias is None
-            and (window is None or end <= window)
-            and (new == 1 or (causal and new == keys))
-        ):
+        if prefix.bias is None and attention.shows_all(new, keys, window):
             return None
         place, low = model.device.handle, torch.finfo(model.device.dtype).min
         own = torch.arange(prefix.length, end, device=place)
@@ -112,6 +110,37 @@ def _additive(visible: torch.Tensor, model: LanguageModel) -> torch.Tensor:
     return mask.masked_fill_(~visible, torch.finfo(dtype).min)
 
 
+@dataclass(frozen=True)
+class Attention:
+    """The model's own, as it would be called for a row alone.
+
+    Attributes:
+        function: of transformers.
+        causal: without a mask, tokens with none before them see those up to their own.
+        settings: what it is called with beside tensors: ``scaling`` and more.
+    """
+
+    function: Callable[..., tuple[torch.Tensor, object]]
+    causal: bool
+    settings: Mapping[str, Any]
+
+    def __call__(
+        self,
+        module: Any,  # noqa: ANN401
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """(1, H, t, d) queries, (1, H_kv, s, d) keys, (1, 1 or H, t, s) mask → (1, t, H, d)."""
+        return self.function(module, q, keys, values, mask, **self.settings)[0]
+
+    def shows_all(self, new: int, keys: int, window: int | None) -> bool:
+        """Whether so many new tokens at the end of all keys see what they should with no mask."""
+        inside = window is None or keys <= window
+        return inside and (new == 1 or (self.causal and new == keys))
+
+
 class Row(Protocol):
     """What shares a forward pass: something that keeps its own keys and knows its own mask."""
 
@@ -120,16 +149,25 @@ class Row(Protocol):
         """Its patch by layer, in the model's place and dtype."""
         ...
 
-    def update(
-        self, layer: int, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take in new (1, H_kv, t, d) keys and values of a layer; returns all of them."""
-        ...
+    def attend(
+        self,
+        module: Any,  # noqa: ANN401
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        model: Attention,
+    ) -> torch.Tensor:
+        """Take in new (1, H_kv, t, d) keys and values of a layer, and attend to all of them.
 
-    def mask(self, module: Any, new: int, keys: int, causal: bool) -> torch.Tensor | None:  # noqa: ANN401
-        """What a layer's attention hides, (1, 1 or H, new, keys) in the model's dtype.
+        Args:
+            module: the layer's attention.
+            q: (1, H, t, d) queries.
+            keys: of the new tokens.
+            values: likewise.
+            model: how it would be done for the row alone.
 
-        Without one, where ``causal``, a token sees those up to its own if none is before them.
+        Returns:
+            (1, t, H, d).
         """
         ...
 
@@ -205,7 +243,7 @@ def run(model: LanguageModel, parts: Sequence[Part]) -> torch.Tensor:
         tokens += part.tokens
         positions += part.positions
         places.append((part.row, slice(start, len(tokens))))
-    with torch.inference_mode(), _by_rows(model, places) as attention:
+    with torch.no_grad(), _by_rows(model, places) as attention:
         out = model.hf(
             input_ids=model.tensor(tokens),
             position_ids=torch.tensor([positions], device=device),
@@ -238,8 +276,9 @@ def _by_rows(model: LanguageModel, parts: Sequence[tuple[Row, slice]]) -> Iterat
 def _adding(layer: int, parts: Sequence[tuple[Row, slice]]) -> Callable[..., torch.Tensor]:
     def add(_module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
         for row, part in parts:
-            if layer in row.deltas:
-                output[:, part] += row.deltas[layer](arguments[0][:, part])
+            if delta := row.deltas.get(layer):
+                u, out = arguments[0][:, part], output[:, part]
+                output[:, part] = add_low_rank(out, u, delta.a, delta.b, delta.bias)
         return output
 
     return add
@@ -259,12 +298,11 @@ def _attention(
     """What transformers calls for each layer; see its ``AttentionInterface``."""
     eager = sys.modules[type(module).__module__].eager_attention_forward
     alone = ALL_ATTENTION_FUNCTIONS.get_interface(pcompiler_attention, eager)
+    model = Attention(alone, alone is not eager, settings)
     outputs = []
     for row, part in pcompiler_parts:
-        own = query[:, :, part]
-        keys, values = row.update(module.layer_idx, key[:, :, part], value[:, :, part])
-        mask = row.mask(module, own.shape[2], keys.shape[2], causal=alone is not eager)
-        outputs.append(alone(module, own, keys, values, mask, **settings)[0])
+        own = query[:, :, part], key[:, :, part], value[:, :, part]
+        outputs.append(row.attend(module, *own, model))
     return torch.cat(outputs, dim=1), None
 
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import torch
 from transformers import DynamicCache
 
+from pcompiler.attention import attend
 from pcompiler.model import LanguageModel
 from pcompiler.runtime import batch
 from pcompiler.runtime.in_place import biased, in_place, over_prefix, window_of
 from pcompiler.runtime.masks import additive, for_family
 from pcompiler.runtime.patch import Delta
 from pcompiler.runtime.prefix import Prefix
+from pcompiler.runtime.short_texts import Reading, attend_in_parts, table
 from pcompiler.runtime.together import joint
 
 TOGETHER_TOKENS = 4096  # of several rows in one forward pass: their logits are 4·V bytes each
@@ -60,7 +63,7 @@ class PackedRow:
     ) -> None:
         self.model, self.prefix = model, prefix
         self.cache = prefix.cache(model, room) if cache is None else cache
-        self._lengths = [0] * rows  # tokens that each continuation has so far
+        self._places: list[list[int]] = [[] for _ in range(rows)]  # of each one's tokens
         nothing = torch.empty(0, dtype=torch.long, device=model.device.handle)
         self._owner = nothing  # (t,) continuation of each cached token
         self._position = nothing  # (t,) position of each cached token
@@ -83,7 +86,7 @@ class PackedRow:
     def run(
         self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]
     ) -> torch.Tensor:
-        """``extend`` with whatever gradients are wanted; see there."""
+        """``extend`` by transformers' own pass, with whatever gradients are wanted; see there."""
         seen = len(self._owner)
         flat, _, wanted = self.take(tokens, rows, logits)
         device, positions = self.model.device.handle, self.positions(seen)
@@ -107,11 +110,12 @@ class PackedRow:
         position: list[int] = []
         wanted: list[int] = []
         for new, row, count in zip(tokens, rows, logits, strict=True):
-            start = self.prefix.length + self._lengths[row]
+            start = self.prefix.length + len(self._places[row])
+            place = len(self._owner) + len(owner)
+            self._places[row] += range(place, place + len(new))
             owner += [row] * len(new)
             position += range(start, start + len(new))
             wanted += range(len(owner) - count, len(owner))
-            self._lengths[row] += len(new)
         device = self.model.device.handle
         self._owner = torch.cat([self._owner, torch.tensor(owner, device=device)])
         self._position = torch.cat([self._position, torch.tensor(position, device=device)])
@@ -120,9 +124,18 @@ class PackedRow:
     def drop(self, tokens: Sequence[Sequence[int]], rows: Sequence[int]) -> None:
         """Undo ``take``."""
         for new, row in zip(tokens, rows, strict=True):
-            self._lengths[row] -= len(new)
+            del self._places[row][len(self._places[row]) - len(new) :]
         seen = len(self._owner) - sum(map(len, tokens))
         self._owner, self._position = self._owner[:seen], self._position[:seen]
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one continuation, after keys without biases: plain causal order."""
+        return len(self._places) == 1 and self.prefix.bias is None
+
+    def sees(self, tokens: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
+        """Of tokens that were taken last, the table of what each one sees; see ``table``."""
+        return table([self._places[row] for row in rows], [len(new) for new in tokens])
 
     def positions(self, seen: int) -> torch.Tensor:
         """Of the tokens after so many."""
@@ -130,8 +143,8 @@ class PackedRow:
 
     def _masks(self, seen: int) -> torch.Tensor | dict[str, torch.Tensor] | None:
         """The mask in the form that the family takes: none, one, or one for each layer type."""
-        if len(self._lengths) == 1 and self.prefix.bias is None:
-            return None  # plain causal order: leave transformers its fastest kernel
+        if self.alone:
+            return None  # leave transformers its fastest kernel
         return for_family(self.model, lambda window: self.visible(seen, window))
 
     def visible(self, seen: int, window: int | None) -> torch.Tensor:
@@ -173,8 +186,13 @@ class _Turn:
         self._ends = [layer.keys.shape[2] for layer in packed.cache.layers]
         self._seen = len(packed.positions(0))
         self._masks: dict[int | None, torch.Tensor] = {}
+        self._reading: Reading | None = None
         self.deltas = packed.deltas
         self.part = batch.Part(self, *packed.take(tokens, rows, logits))
+        place = packed.model.device
+        if place.is_host and place.dtype == torch.float32:
+            at, sees = packed.positions(self._seen), packed.sees(tokens, rows)
+            self._reading = Reading(packed.model, packed.prefix, at, sees)
 
     def undo(self) -> None:
         """Leave the packed row as it was."""
@@ -182,16 +200,34 @@ class _Turn:
         for layer, end in zip(self._packed.cache.layers, self._ends, strict=True):
             layer.keys, layer.values = layer.keys[:, :, :end], layer.values[:, :, :end]
 
-    def update(
-        self, layer: int, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        every: tuple[torch.Tensor, torch.Tensor]
-        every = self._packed.cache.layers[layer].update(keys, values)
-        return every
+    def attend(
+        self,
+        module: Any,  # noqa: ANN401
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        model: batch.Attention,
+    ) -> torch.Tensor:
+        """By a table of what is seen, where C++ does it; else as the model does, with a mask."""
+        keys, values = self._packed.cache.layers[module.layer_idx].update(keys, values)
+        if self._reading is not None:
+            cap = model.settings.get("softcap")
+            scene = self._reading.scene(module, keys[0], values[0], model.settings["scaling"], cap)
+            if attend.path(q[0], scene):
+                return attend_in_parts(q[0], scene)[None]
+        return model(module, q, keys, values, self._mask(module, q.shape[2], keys.shape[2], model))
 
-    def mask(self, module: Any, *_: object, **__: object) -> torch.Tensor:  # noqa: ANN401
+    def _mask(
+        self,
+        module: Any,  # noqa: ANN401
+        new: int,
+        keys: int,
+        attention: batch.Attention,
+    ) -> torch.Tensor | None:
         packed = self._packed
         model, prefix, window = packed.model, packed.prefix, window_of(packed.model, module)
+        if packed.alone and attention.shows_all(new, keys, window):
+            return None
         if window not in self._masks:
             self._masks[window] = additive(model, packed.visible(self._seen, window))
         mask = self._masks[window]
@@ -203,20 +239,33 @@ class _Turn:
 
 def _extend_together(calls: Sequence[Extension]) -> list[torch.Tensor]:
     """Rows with nothing in common but the model, in as few forward passes as memory allows."""
-    found: list[torch.Tensor] = []
-    lengths = [sum(map(len, tokens)) for _, tokens, _, _ in calls]
+    found: dict[int, torch.Tensor] = {}
     turns: list[_Turn] = []
     try:
-        for group in packs(lengths, TOGETHER_TOKENS):
+        for group in _groups(calls):
             some = [_Turn(*calls[i]) for i in group]
             turns += some
-            logits = batch.run(calls[0][0].model, [turn.part for turn in some])
-            found += torch.split(logits, [len(turn.part.wanted) for turn in some])
+            logits = batch.run(calls[group[0]][0].model, [turn.part for turn in some])
+            parts = torch.split(logits, [len(turn.part.wanted) for turn in some])
+            found.update(zip(group, parts, strict=True))
     except BaseException:
         for turn in turns:
             turn.undo()
         raise
-    return found
+    return [found[i] for i in range(len(calls))]
+
+
+def _groups(calls: Sequence[Extension]) -> Iterator[list[int]]:
+    """Numbers of calls for the same model, few enough tokens for one pass."""
+
+    def model(i: int) -> int:
+        return id(calls[i][0].model.hf)
+
+    for _, numbers in groupby(sorted(range(len(calls)), key=model), key=model):
+        same = list(numbers)
+        lengths = [sum(map(len, calls[i][1])) for i in same]
+        for group in packs(lengths, TOGETHER_TOKENS):
+            yield [same[j] for j in group]
 
 
 @joint(_extend_together, rank=0)
@@ -226,5 +275,4 @@ def _extend(
     rows: Sequence[int],
     logits: Sequence[int],
 ) -> torch.Tensor:
-    with torch.no_grad():
-        return packed.run(tokens, rows, logits)
+    return _extend_together([(packed, tokens, rows, logits)])[0]

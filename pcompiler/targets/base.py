@@ -18,6 +18,7 @@ from pcompiler.errors import InputError
 from pcompiler.families import FAMILIES
 from pcompiler.ir import Probe, Prompt
 from pcompiler.lazy import lazy
+from pcompiler.mixed import mixed
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import answer_all
 from pcompiler.runtime.prefix import Prefix, prefill
@@ -102,7 +103,7 @@ class Compilation:
         """Held out: what fidelity is measured on, and nothing is fitted on."""
         settings, seed = self.config.probes, self.config.compile.seed
         return self.queries or self_study.held_out(
-            self.model, self.template, self.teacher, settings, seed
+            self.mixed(), self.template, self.teacher, settings, seed
         )
 
     @lazy
@@ -117,7 +118,7 @@ class Compilation:
         teacher = self.teacher
         with self.timed("probing"):
             studied = self_study.fitting(
-                *(self.prompt, self.model, self.template, teacher, self.config.probes),
+                *(self.prompt, self.mixed(), self.template, teacher, self.config.probes),
                 seed=self.config.compile.seed,
                 taken=held_out | {probe.query for probe in asked},
             )
@@ -131,11 +132,12 @@ class Compilation:
     @lazy
     def rows(self) -> list[Row]:
         """The fitting probes with the teacher's answers, some of them for validation."""
+        model = self.mixed()  # held here, so that writing and answering share one
         queries = self.query_ids(self.fitting)
         bare = [self.template.bare_ids(probe.query) for probe in self.fitting]
         limit = self.config.probes.answer_tokens
         with self.timed("probing"):
-            answers = answer_all(self.model, self.teacher, queries, limit, "fitting answers")
+            answers = answer_all(model, self.teacher, queries, limit, "fitting answers")
         given = {probe.query for probe in self.fit_queries}
         seen = {True: 0, False: 0}
         rows = []
@@ -145,6 +147,10 @@ class Compilation:
             validation = seen[asked] % VALIDATION_EVERY[asked] == 0
             rows.append(Row(query, alone, answer.tokens, validation, asked))
         return rows
+
+    def mixed(self, kept: bool = True) -> LanguageModel:
+        """The model for probes and what is fitted on them; see ``mixed.mixed``."""
+        return mixed(self.model, self.config.probes.precision, kept)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What a target makes of the prompt and uses again with other settings, by name."""

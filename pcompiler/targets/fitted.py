@@ -83,14 +83,14 @@ def students_of(
     compilation: Compilation, recipes: Sequence[Recipe], solvers: Sequence[Ridge]
 ) -> list[Student]:
     """The recipes' students after one walk behind the same teacher."""
-    model = compilation.model
+    model = compilation.mixed(kept=False)
     packs = pack_rows(compilation.rows, device=model.device)
     start = time.perf_counter()
     teacher = Teacher(model, compilation.teacher, packs)
     common = any(r.factor and _budget(compilation, r) == "global" for r in recipes)
     weights = teacher.record() if common else None
     students = [
-        _student(compilation, recipe, solver if recipe.rank else None, packs, weights)
+        _student(compilation, model, recipe, solver if recipe.rank else None, packs, weights)
         for recipe, solver in zip(recipes, solvers, strict=True)
     ]
     walk(model, teacher, students)
@@ -102,12 +102,13 @@ def students_of(
 
 def _student(
     compilation: Compilation,
+    model: LanguageModel,
     recipe: Recipe,
     solve: Ridge | None,
     packs: list[Pack],
     weights: torch.Tensor | None,
 ) -> Student:
-    model, factor = compilation.model, recipe.factor
+    factor = recipe.factor
     if factor is None:
         bare = pack_rows(compilation.rows, bare=True, device=model.device)
         return Student(Walker(model, bare, 0), solve=solve)

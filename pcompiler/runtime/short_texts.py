@@ -1,0 +1,96 @@
+"""Attention of a packed row on the host: the prefix is shared, and own tokens are few.
+
+In place of the model's attention, whose mask would have every token multiplied with those of all
+other continuations, and which copies a group's keys for each of its heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from pcompiler.attention import Scene, attend
+from pcompiler.model import LanguageModel
+from pcompiler.runtime.in_place import over_prefix, window_of
+from pcompiler.runtime.prefix import Prefix
+
+MOST_LOGITS = 2**22  # at once, over the prefix: they stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What some tokens see that are read in one forward pass.
+
+    Attributes:
+        model: which reads.
+        prefix: what all continuations share.
+        positions: (t,) of the tokens.
+        seen: (t, s) numbers of the tokens after the prefix that each one sees: ``Scene.seen``.
+    """
+
+    model: LanguageModel
+    prefix: Prefix
+    positions: torch.Tensor
+    seen: torch.Tensor
+
+    def scene(
+        self,
+        module: Any,  # noqa: ANN401 - a layer's attention
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        scaling: float,
+        softcap: float | None = None,
+    ) -> Scene:
+        """What the tokens' queries meet among (H_kv, m + n, d) keys of a layer."""
+        m, seen = self.prefix.widths[module.layer_idx], self.seen
+        if (window := window_of(self.model, module)) is not None:
+            seen = seen[:, :window]
+        parts = (keys[:, :m], values[:, :m], keys[:, m:], values[:, m:])
+        return Scene(*parts, seen, scaling, self._bias(module, m, window), softcap)
+
+    def _bias(self, module: Any, width: int, window: int | None) -> torch.Tensor | None:  # noqa: ANN401
+        """(1 or H; 1 or t; width), what a layer adds to logits over the prefix."""
+        if self.prefix.bias is not None:
+            return over_prefix(self.model, self.prefix, module.layer_idx, module, self.positions)
+        if window is None:
+            return None
+        assert width == self.prefix.length, "a window needs every position"
+        gone = torch.arange(width) <= (self.positions - window)[:, None]
+        zero = torch.zeros(gone.shape, dtype=self.model.device.dtype)
+        return zero.masked_fill_(gone, -torch.inf)[None]
+
+
+def attend_in_parts(q: torch.Tensor, scene: Scene) -> torch.Tensor:
+    """(H, t, d) queries → (t, H, d), some tokens at a time."""
+    each = max(1, MOST_LOGITS // max(1, len(q) * scene.keys.shape[1]))
+    parts = []
+    for start in range(0, q.shape[1], each):
+        some, bias = slice(start, start + each), scene.bias
+        if bias is not None and bias.shape[1] > 1:
+            bias = bias[:, some]
+        here = replace(scene, seen=scene.seen[some], bias=bias)
+        parts.append(attend(q[:, some], here)[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
+def table(places: Sequence[Sequence[int]], new: Sequence[int]) -> torch.Tensor:
+    """The table of what is seen.
+
+    Args:
+        places: of some continuations, the numbers of all their tokens, in order.
+        new: how many of them are read now, and have a row: the last ones.
+
+    Returns:
+        (Σ new, longest) int32; see ``Scene.seen``.
+    """
+    every = pad_sequence([torch.tensor(own, dtype=torch.int32) for own in places], batch_first=True)
+    counts = torch.tensor(new)
+    row = torch.repeat_interleave(counts)
+    first = torch.tensor([len(own) for own in places]) - counts
+    at = torch.cat([torch.arange(n) for n in new]) + first[row]
+    back = at[:, None] - torch.arange(every.shape[1])
+    return every[row[:, None], back.clamp_min(0)].masked_fill_(back < 0, -1)

@@ -134,10 +134,13 @@ def endless_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """Few and short probes, a store of its own."""
+    """Few and short probes, a store of its own, the same precision on every processor."""
+    probes = ProbeConfig(
+        self_study=3, fitting=18, query_tokens=8, answer_tokens=6, precision="model"
+    )
     return Config(
         compile=CompileConfig(),
-        probes=ProbeConfig(self_study=3, fitting=18, query_tokens=8, answer_tokens=6),
+        probes=probes,
         store=StoreConfig(path=str(tmp_path / "store")),
     )
 

@@ -21,7 +21,7 @@ from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import Prefix, nothing
 from pcompiler.targets.base import Compilation
 from pcompiler.targets.encoding import from_tensors, to_tensors
-from pcompiler.targets.fitted import Recipe, best, students_of
+from pcompiler.targets.fitted import Recipe, best, companion, fit, students_of
 
 Row = dict[str, Any]
 
@@ -123,10 +123,13 @@ class _Ladder:
         """As the targets do: the patch at the strength that validation probes choose."""
         if not recipe.rank:
             return prefixes[recipe], {}
-        alone = nothing(self.known.model)
-        if recipe.factor is not None:
-            alone = prefixes[Recipe(recipe.factor, 0)]
-        return best(self.known, prefixes[recipe], alone)
+        if recipe.factor is None:
+            return best(self.known, prefixes[recipe], nothing(self.known.model))
+        alone = Recipe(recipe.factor, 0)
+        return companion(self.known, prefixes[recipe], lambda: self._fitted(alone, prefixes))
+
+    def _fitted(self, recipe: Recipe, prefixes: dict[Recipe, Prefix]) -> Prefix:
+        return prefixes[recipe] if recipe in prefixes else fit(self.known, [recipe])[0]
 
     def _row(self, recipe: Recipe, prefix: Prefix, bits: int) -> Row:
         body = tensors.to_planes(to_tensors(prefix, bits))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -200,6 +200,22 @@ def best(
         "gain": 1 - chosen / without if without > 0 else 0.0,
     }
     return [unpatched, *tried.values()][best_one], notes
+
+
+def companion(
+    compilation: Compilation, patched: Prefix, fit_alone: Callable[[], Prefix]
+) -> tuple[Prefix, dict[str, Any]]:
+    """``best`` of a cache with its patch and the same cache without.
+
+    Only where the patch is left out is another cache fitted, on a walk without patches, which
+    takes a third of a compile. Of three articles at 10, 20 and 50×, the cache of the one walk was
+    within 1, 3 and 8 % of the other's KL, and better than both with its patch, nine times of nine.
+    """
+    chosen, notes = best(compilation, patched, replace(patched, patch=None))
+    asked = compilation.config.targets.strength is not None
+    if asked or chosen.patch or not patched.patch:
+        return chosen, notes
+    return best(compilation, patched, fit_alone())
 
 
 def _better(new: torch.Tensor, old: torch.Tensor) -> bool:

@@ -12,7 +12,7 @@ from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.targets.base import Built, Compilation, Target
 from pcompiler.targets.encoding import CACHE, COMPACTED, PATCH, from_tensors
-from pcompiler.targets.fitted import Recipe, best, built, fit
+from pcompiler.targets.fitted import Recipe, built, companion, fit
 
 DEFAULT_FACTOR = 10.0
 
@@ -24,17 +24,14 @@ class Hybrid(Target):
     settings = ("factor", "budget", "bits", "rank", "budget_bytes", "strength", "refine")
 
     def build(self, compilation: Compilation) -> Built:
-        """The cache with its patch, or a cache that was fitted without, in the same walk."""
+        """The cache with its patch; where that is of no use, a cache that was fitted without."""
         settings = self.resolved(compilation.config.targets)
         factor = settings.factor
         assert factor is not None
-        if settings.strength is None:
-            recipes = [Recipe(factor, settings.rank), Recipe(factor, rank=0)]
-            patched, alone = fit(compilation, recipes)
-        else:
-            (patched,) = fit(compilation, [Recipe(factor, settings.rank)])
-            alone = replace(patched, patch=None)
-        chosen, notes = best(compilation, patched, alone)
+        (patched,) = fit(compilation, [Recipe(factor, settings.rank)])
+        chosen, notes = companion(
+            compilation, patched, lambda: fit(compilation, [Recipe(factor, rank=0)])[0]
+        )
         return built(compilation, chosen, {"factor": factor, "rank": settings.rank, **notes})
 
     def resolved(self, settings: TargetConfig) -> TargetConfig:

@@ -20,7 +20,7 @@ import torch
 from transformers import DynamicCache
 
 from pcompiler import pipeline, progress, targets
-from pcompiler.bench import ROOT, memory, reference
+from pcompiler.bench import ROOT, generation, memory, reference
 from pcompiler.bench.harness import Figure, Samples, Setting, spread
 from pcompiler.config import Config, TargetConfig
 from pcompiler.frontend import read_source
@@ -124,6 +124,10 @@ class _Bench:
         done = pipeline.compile_prompt(work, "hybrid", self.store, Gates())
         f, timing = done.fidelity, done.header.timing
         peak = memory.peak(self.setting.device).host_bytes
+        tensors = self.store.get(done.id).tensors()
+        prefix = targets.get("hybrid").attach(self.model, tensors)
+        query = min(self.work.reference.queries, key=len)
+        teacher = self.work.compilation.teacher
         share, bound = f.agreement * 100, f.agreement_no_prompt * 100
         return [
             _figure("compile to hybrid 10×, rank 16", timing["compile_s"], "s", "lower"),
@@ -135,6 +139,7 @@ class _Bench:
             _figure("… size", done.header.size_bytes, "bytes", "lower"),
             _figure("… time to first token", timing["ttft_s"], "s", "lower"),
             _figure("peak memory of the process", peak, "bytes", "lower"),
+            *generation.figures(self.setting, self.model, teacher, prefix, query),
         ]  # fmt: skip
 
     def first_token(self) -> list[Figure]:

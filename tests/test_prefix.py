@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from conftest import FAMILY_EXTRAS, tiny
@@ -169,3 +172,17 @@ def test_a_prefill_in_chunks_is_the_one_in_a_piece(
     assert chunked.length == whole.length == len(CONTEXT)
     torch.testing.assert_close(chunked.keys, whole.keys, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(chunked.values, whole.values, rtol=1e-4, atol=1e-4)
+
+
+def test_a_row_that_is_let_go_frees_its_cache_at_once(model: LanguageModel) -> None:
+    """A cycle would keep each query's copy of a prompt until the collector comes by."""
+    packed = PackedRow(model, prefill(model, CONTEXT), 2)
+    packed.extend([QUERIES[0], QUERIES[1]], [0, 1], [1, 1])
+    packed.extend([[5], [6]], [0, 1], [1, 1])
+    cache = weakref.ref(packed.cache.layers[0])
+    gc.disable()
+    try:
+        del packed
+        assert cache() is None
+    finally:
+        gc.enable()

@@ -188,11 +188,15 @@ class _Turn:
         self._masks: dict[int | None, torch.Tensor] = {}
         self._reading: Reading | None = None
         self.deltas = packed.deltas
-        self.part = batch.Part(self, *packed.take(tokens, rows, logits))
+        self._taken = packed.take(tokens, rows, logits)
         place = packed.model.device
         if place.is_host and place.dtype == torch.float32:
             at, sees = packed.positions(self._seen), packed.sees(tokens, rows)
             self._reading = Reading(packed.model, packed.prefix, at, sees)
+
+    def part(self) -> batch.Part:
+        """What the pass is given; not kept, as a cycle would keep the cache with it."""
+        return batch.Part(self, *self._taken)
 
     def undo(self) -> None:
         """Leave the packed row as it was."""
@@ -245,9 +249,10 @@ def _extend_together(calls: Sequence[Extension]) -> list[torch.Tensor]:
         for group in _groups(calls):
             some = [_Turn(*calls[i]) for i in group]
             turns += some
-            logits = batch.run(calls[group[0]][0].model, [turn.part for turn in some])
-            parts = torch.split(logits, [len(turn.part.wanted) for turn in some])
-            found.update(zip(group, parts, strict=True))
+            parts = [turn.part() for turn in some]
+            logits = batch.run(calls[group[0]][0].model, parts)
+            each = torch.split(logits, [len(part.wanted) for part in parts])
+            found.update(zip(group, each, strict=True))
     except BaseException:
         for turn in turns:
             turn.undo()

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -48,6 +49,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="100 to 400 tokens once, what is fitted at 100 with few probes",
     )
+    p.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="stages in CPU seconds, which other work disturbs less; not an accelerator's",
+    )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default auto)")
     p.add_argument("--json", metavar="FILE", help="write all figures as JSON; - prints them last")
     return p  # fmt: skip
@@ -75,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store") as store:
         config = Config(probes=stages.QUICK_PROBES) if args.quick else Config()
         rounds = 1 if args.quick else stages.ROUNDS
-        taken = list(stages.measure(model, store, runs, config, rounds))
+        read = time.process_time if args.cpu_time else time.perf_counter
+        taken = list(stages.measure(model, store, runs, config, rounds, read))
     print(f"{machine}; commit {commit() or 'unknown'}; {config.probes.fitting} fitting probes")
     measured = dict.fromkeys(one.target for one in taken)  # a quick run leaves one out
     by_target = {t: [one for one in taken if one.target == t] for t in measured}
@@ -87,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         grows = {t: {s: stages.exponent(ones, s) for s in ("total", *STAGES)}
                  for t, ones in by_target.items()}  # fmt: skip
         data = {"schema": 1, "hardware": machine, "commit": commit(), "left_out": left_out}
-        data["fitting_probes"] = config.probes.fitting
+        data |= {"fitting_probes": config.probes.fitting, "cpu_time": args.cpu_time}
         text = json.dumps(data | {"compiles": [asdict(one) for one in taken], "exponents": grows})
         print(text) if args.json == "-" else Path(args.json).write_text(text + "\n")
     return 0
@@ -100,6 +107,7 @@ def _table(ones: Sequence[Taken]) -> str:
     ]
     rows.append(("total", *(seconds(one.total_s) for one in ones), _power(ones, "total")))
     rows.append(("CPU", *(seconds(one.cpu_s) for one in ones), ""))
+    rows.append(("wall", *(seconds(one.wall_s) for one in ones), ""))
     return render(("stage", *(f"{one.tokens:,} tokens" for one in ones), "grows as"), rows)
 
 

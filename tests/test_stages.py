@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benches import compilation_pipeline_bench
+from pcompiler import clock
 from pcompiler.bench import stages
 from pcompiler.bench.stages import STAGES, Taken
 from pcompiler.config import Config
@@ -50,10 +51,27 @@ def test_a_stage_does_not_count_what_stages_inside_it_take(
     assert 0.05 <= compilation.spent["outer"] < 0.1
 
 
+def test_stages_in_cpu_time_leave_out_what_is_waited_for(
+    model: LanguageModel, config: Config
+) -> None:
+    compilation = Compilation(parse("Be brief."), model, config)
+    with clock.timing_by(time.process_time):
+        with compilation.timed("waits"):
+            time.sleep(0.2)
+        with compilation.timed("works"):
+            until = time.process_time() + 0.1
+            while time.process_time() < until:
+                pass
+    assert compilation.spent["waits"] < 0.1 <= compilation.spent["works"]
+    with compilation.timed("waits"):
+        time.sleep(0.2)
+    assert compilation.spent["waits"] >= 0.2
+
+
 def test_exponents_are_those_of_the_growth() -> None:
     def taken(tokens: int) -> Taken:
         square = dict.fromkeys(STAGES, 1e-9 * tokens**2) | {"parse": 1e-6 * tokens}
-        return Taken("kv", tokens, square | {"walk": 0.0}, 1e-3 * tokens, 0, 1)
+        return Taken("kv", tokens, square | {"walk": 0.0}, 1e-3 * tokens, 0, 0, 1)
 
     ones = [taken(tokens) for tokens in (100, 500, 1_000, 4_000)]
     assert stages.exponent(ones, "prefill") == pytest.approx(2)
@@ -76,10 +94,14 @@ def test_what_is_left_out_is_told() -> None:
 
 
 def test_the_script_runs_alone(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--quick", "--device", "cpu", "--model", str(model_folder), "--json", "-"]
+    arguments = ["--quick", "--cpu-time", "--device", "cpu", "--model", str(model_folder)]
+    arguments += ["--json", "-"]
     assert compilation_pipeline_bench.main([*arguments, "--target", "kv", "--target", "text"]) == 0
     out = capsys.readouterr().out
     assert "grows as" in out
     found = json.loads(out.splitlines()[-1])
     assert [one["target"] for one in found["compiles"]] == ["kv"] * 3 + ["text"] * 3
     assert found["exponents"]["kv"]["total"] is not None
+    for one in found["compiles"]:
+        assert one["total_s"] == pytest.approx(one["cpu_s"], rel=0.1)
+        assert sum(one["seconds"].values()) == pytest.approx(one["total_s"])

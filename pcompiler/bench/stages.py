@@ -8,13 +8,13 @@ tokenizing read the text once. So all but attention grows as n, and the total as
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 
-from pcompiler import pipeline, progress
+from pcompiler import clock, pipeline, progress
 from pcompiler.bench import corpora
 from pcompiler.config import Config, ProbeConfig, TargetConfig
 from pcompiler.errors import InputError
@@ -27,6 +27,7 @@ STAGES = (
     "parse", "passes", "tokenize", "prefill", "probing", "walk", "solving", "build", "codec",
     "store", "measure", "first_token", "elsewhere",
 )  # fmt: skip
+WHOLE = ("total_s", "wall_s", "cpu_s")
 LENGTHS = (100, 250, 500, 1_000, 2_000, 4_000, 8_000)  # tokens
 QUICK_LENGTHS = (100, 200, 400)
 QUICK_PROBES = ProbeConfig(fitting=12, query_tokens=16, answer_tokens=8)  # as few as there may be
@@ -49,8 +50,9 @@ class Taken:
     Attributes:
         target: its name.
         tokens: of the prompt, template included.
-        seconds: wall time by stage, medians of the rounds; walk is without solving.
-        total_s: of the whole call, median.
+        seconds: by stage, wall or CPU time, medians of the rounds; walk is without solving.
+        total_s: of the whole call, by the same clock, median.
+        wall_s: of the whole call, median.
         cpu_s: of the process meanwhile, all threads, median.
         rounds: that were timed.
     """
@@ -59,6 +61,7 @@ class Taken:
     tokens: int
     seconds: dict[str, float]
     total_s: float
+    wall_s: float
     cpu_s: float
     rounds: int
 
@@ -85,6 +88,7 @@ def measure(
     runs: Sequence[tuple[str, int]],
     config: Config,
     rounds: int = ROUNDS,
+    read: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Taken]:
     """Compile each; artifacts do not stay in the store.
 
@@ -94,6 +98,7 @@ def measure(
         runs: targets and lengths in tokens.
         config: its probes and store settings count.
         rounds: of kv and text up to 1,000 tokens; the others run once.
+        read: the clock of the stages; ``time.process_time`` is disturbed less by other work.
 
     Raises:
         InputError: a length that the model's window or the text at hand does not allow.
@@ -101,7 +106,7 @@ def measure(
     text = _text()
     warm = Work(_cut(model, text, runs[0][1]), (Probe(QUERY),), model, config)
     store.delete(pipeline.compile_prompt(warm, runs[0][0], store, Gates()).id)
-    with progress.bar(len(runs), "stages", "compile") as shown:
+    with progress.bar(len(runs), "stages", "compile") as shown, clock.timing_by(read):
         for target, tokens in runs:
             count = 1 if target in FITTED or tokens > FITTED_MOST else rounds
             source = _cut(model, text, tokens)
@@ -127,22 +132,22 @@ def exponent(taken: Sequence[Taken], stage: str) -> float | None:
 def _once(source: str, target: str, model: LanguageModel, store: Store, config: Config) -> Taken:
     work = Work(source, (Probe(QUERY),), model, replace(config, targets=SETTINGS[target]))
     model.device.synchronize()
-    cpu = time.process_time()
+    wall, cpu = time.perf_counter(), time.process_time()
     done = pipeline.compile_prompt(work, target, store, Gates())
     model.device.synchronize()
-    cpu = time.process_time() - cpu
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     store.delete(done.id)
     spent = dict(work.compilation.spent)
     spent["walk"] = spent.get("walk", 0.0) - spent.get("solving", 0.0)
     spent["elsewhere"] = done.elapsed_s - sum(spent.values())
     seconds = {stage: spent.get(stage, 0.0) for stage in STAGES}
-    return Taken(target, done.header.context_tokens, seconds, done.elapsed_s, cpu, 1)
+    return Taken(target, done.header.context_tokens, seconds, done.elapsed_s, wall, cpu, 1)
 
 
 def _median(rounds: Sequence[Taken]) -> Taken:
     seconds = {stage: median(r.seconds[stage] for r in rounds) for stage in STAGES}
-    total, cpu = median(r.total_s for r in rounds), median(r.cpu_s for r in rounds)
-    return Taken(rounds[0].target, rounds[0].tokens, seconds, total, cpu, len(rounds))
+    whole = {name: median(getattr(r, name) for r in rounds) for name in WHOLE}
+    return Taken(rounds[0].target, rounds[0].tokens, seconds, **whole, rounds=len(rounds))
 
 
 def _text() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -10,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch.nn.functional import pad
 
-from pcompiler import meter, progress
+from pcompiler import clock, meter, progress
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import Before, Teacher, Walker
 from pcompiler.dynamics.matching import keep, match
@@ -82,9 +81,9 @@ class Student:
             return
         kept = keep(context, self.choose(layer, teacher))
         if self.matched:
-            start = time.perf_counter()
+            start = clock.seconds()
             kept = match(self.walker, block, teacher, context, kept)
-            self.solving_s += time.perf_counter() - start
+            self.solving_s += clock.seconds() - start
         else:
             self.walker.look(block, kept)
         self.layers.append(kept)
@@ -94,7 +93,7 @@ class Student:
         """Sums over all packs, between attention and MLP, then the solution."""
         if self.solve is None:
             return None
-        start = time.perf_counter()
+        start = clock.seconds()
         card, device = self.walker.model.card, self.walker.model.device.handle
         fitting, validation = (Moments(card.intermediate, card.hidden, device) for _ in range(2))
         for sums, of_validation in ((fitting, False), (validation, True)):
@@ -103,7 +102,7 @@ class Student:
                 sums.add(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
         delta = self.solve(layer, fitting, validation)
         meter.count("patched_layers", outcome="left_out" if delta is None else "kept")
-        self.solving_s += time.perf_counter() - start
+        self.solving_s += clock.seconds() - start
         return delta
 
     def _together(self, validation: bool) -> Iterator[list[int]]:
@@ -157,8 +156,8 @@ def walk(
             with of_layer("teacher", layer, model.card.layers):
                 teacher.advance(block, layer)
             for student in students:
-                start = time.perf_counter()
+                start = clock.seconds()
                 with of_layer("student", layer, model.card.layers):
                     student.advance(block, layer, teacher)
-                student.seconds += time.perf_counter() - start
+                student.seconds += clock.seconds() - start
             shown.update()

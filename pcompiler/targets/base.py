@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from pcompiler import self_study
+from pcompiler import clock, self_study
 from pcompiler.config import Config, TargetConfig
 from pcompiler.dynamics.packs import Row
 from pcompiler.errors import InputError
@@ -170,9 +169,9 @@ class Compilation:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add what a ``with`` block takes to a stage, without what stages inside it have taken."""
-        start, before = time.perf_counter(), self._told()
+        start, before = clock.seconds(), self._told()
         yield
-        self.spend(stage, time.perf_counter() - start - (self._told() - before))
+        self.spend(stage, clock.seconds() - start - (self._told() - before))
 
     def _told(self) -> float:
         return sum(s for stage, s in self.spent.items() if stage != "solving")  # which walk has

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from pcompiler import progress
+from pcompiler import clock, progress
 from pcompiler.codec.tensors import row_bytes
 from pcompiler.dynamics import matching
 from pcompiler.dynamics.capture import Teacher, Walker
@@ -85,7 +84,7 @@ def students_of(
     """The recipes' students after one walk behind the same teacher."""
     model = compilation.mixed(kept=False)
     packs = pack_rows(compilation.rows, device=model.device)
-    start = time.perf_counter()
+    start = clock.seconds()
     teacher = Teacher(model, compilation.teacher, packs)
     common = any(r.factor and _budget(compilation, r) == "global" for r in recipes)
     weights = teacher.record() if common else None
@@ -95,7 +94,7 @@ def students_of(
     ]
     walk(model, teacher, students)
     solving_s = sum(student.solving_s for student in students)
-    compilation.spend("walk", time.perf_counter() - start)
+    compilation.spend("walk", clock.seconds() - start)
     compilation.spend("solving", solving_s)
     return students
 

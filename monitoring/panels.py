@@ -72,6 +72,12 @@ def mean(name: str, *by: str, **labels: str) -> Query:
     return Query(f"{total} / {count}", f"mean {_legend(by, '')}".strip())
 
 
+def calls(name: str, *by: str, **labels: str) -> Query:
+    """How many measurements a histogram gets a second."""
+    series = _series(name, "_count", **labels)
+    return Query(_sum(f"rate({series}[{WINDOW}])", by), _legend(by, name))
+
+
 def share(name: str, label: str, value: str, *by: str) -> Query:
     """Of a counter's growth, how much has this value of a label; 0 to 1."""
     one, all_ = rate(name, *by, **{label: value}), rate(name, *by)
@@ -125,8 +131,7 @@ OVERVIEW = Board("prompt_compiler_overview", "Prompt compiler: overview", {
     ),
     "Compiling": (
         Panel("Compiles by outcome", "ops",
-              (Query(f"sum by (result) (rate({METRICS['compile_seconds'].exported}_count"
-                     f"[{WINDOW}]))", "{{result}}"),)),
+              (calls("compile_seconds", "result"),)),
         _COMPILES,
         Panel("Agreement with the full prompt, mean", "percentunit",
               (mean("fidelity_agreement", "target"),)),
@@ -189,6 +194,18 @@ STORAGE = Board("storage_performance", "Prompt compiler: storage", {
                                              state("disk_free_bytes"))),
         Panel("To be compacted", "bytes", (state("rocksdb_pending_compaction_bytes"),)),
     ),
+    "Shared artifacts": (
+        Panel("Reads from the remote", "ops", (calls("remote_read_seconds", "result"),),
+              text="Refused: damaged there, or of a newer format. Failed: no answer."),
+        Panel("Tries to upload", "ops", (calls("remote_upload_seconds", "result"),),
+              text="Failed: tried again. Given up: damaged here."),
+        Panel("Artifacts to be uploaded", "short", (state("remote_waiting"),)),
+        Panel("Time to read an artifact", "s",
+              _p50_p99("remote_read_seconds", result="hit")),
+        Panel("Time to upload an artifact", "s",
+              _p50_p99("remote_upload_seconds", result="done")),
+        Panel("Bytes from and to the remote", "Bps", (rate("remote_bytes", "side"),)),
+    ),
     "Compression and vectors": (
         Panel("Bytes saved by zstd", "percentunit", (_SAVED_BYTES,)),
         Panel("zstd, bytes in", "Bps", (rate("compression_bytes", "content", "operation",
@@ -220,8 +237,7 @@ HEALTH = Board("system_health", "Prompt compiler: system health", {
               (share("http_requests", "status", "5xx"),)),
         Panel("Answers by how they ended", "ops", (rate("generations", "outcome"),)),
         Panel("Compiles that failed", "ops",
-              (Query(f"sum by (target) (rate({METRICS['compile_seconds'].exported}_count"
-                     f'{{result="failed"}}[{WINDOW}]))', "{{target}}"),)),
+              (calls("compile_seconds", "target", result="failed"),)),
     ),
 })  # fmt: skip
 

@@ -143,6 +143,13 @@ ALERTS = (
         "/ sum by (cache) (rate(pcompiler_cache_requests_total[15m]))",
         (("embedding_generation", r"hit rate$"),),
     ),
+    Alert(
+        "UploadsFail", 50, "%", ">", "15m", "warning",
+        "More than half of the tries to upload artifacts to the remote fail.",
+        '100 * sum(rate(pcompiler_remote_upload_seconds_count{result="failed"}[15m])) '
+        "/ sum(rate(pcompiler_remote_upload_seconds_count[15m]))",
+        (),  # no suite has a remote
+    ),
 )  # fmt: skip
 
 

@@ -189,6 +189,21 @@ _STORAGE = (
            "bytes", across="livemostrecent"),
 )  # fmt: skip
 
+_REMOTE = (
+    Metric("remote_read_seconds", "histogram", "storage",
+           "One artifact asked of the remote, with its texts; miss: it has none; refused: what it "
+           "has is damaged, or of a newer format; failed: no answer.", "seconds",
+           {"result": ("hit", "miss", "refused", "failed")}, HTTP_S),
+    Metric("remote_upload_seconds", "histogram", "storage",
+           "One try to upload an artifact; failed: it is tried again; given_up: what is here is "
+           "damaged.", "seconds", {"result": ("done", "failed", "given_up")}, HTTP_S),
+    Metric("remote_bytes", "counter", "storage", "Bytes of objects read from the remote and "
+           "written to it; what a failed request carried is not counted.", "bytes",
+           {"side": ("read", "written")}),
+    Metric("remote_waiting", "gauge", "storage", "Artifacts that wait to be uploaded.",
+           "artifacts"),
+)  # fmt: skip
+
 _EMBEDDING = (
     Metric("embedding_texts", "counter", "embedding", "Texts that vectors were made of.", "texts",
            _PROVIDER),
@@ -240,7 +255,7 @@ _VITALS = (
 )  # fmt: skip
 
 TABLE = (
-    *(*_COMPILATION, *_WEIGHT_DYNAMICS, *_COMPRESSION, *_STORAGE),
+    *(*_COMPILATION, *_WEIGHT_DYNAMICS, *_COMPRESSION, *_STORAGE, *_REMOTE),
     *(*_EMBEDDING, *_SERVING, *_VITALS),
 )
 METRICS = {metric.name: metric for metric in TABLE}

@@ -279,6 +279,14 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[objects.Prox
         yield made
 
 
+@pytest.fixture
+def s3_machines(s3: objects.Proxy, tmp_path: Path) -> Iterator[Machines]:  # noqa: ARG001
+    """Machines that share a bucket of that server."""
+    made = Machines(tmp_path, f"s3://bucket/{tmp_path.parent.name}/{tmp_path.name}")
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> LanguageModel:
     """The real embedded model, for tests marked ``model``."""

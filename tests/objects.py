@@ -136,6 +136,20 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing on standard error."""
 
 
+def only(method: str, part: str, fault: Fault, times: int | None = None) -> Twist:
+    """A twist that fails so many requests of one kind, or all; an empty method is any."""
+    left = [times]
+
+    def twist(asked: str, path: str) -> Fault | None:
+        if method not in ("", asked) or part not in path or left[0] == 0:
+            return None
+        if left[0] is not None:
+            left[0] -= 1
+        return fault
+
+    return twist
+
+
 def flipped(data: bytes) -> bytes:
     """With one bit in the middle that is another."""
     middle = len(data) // 2

@@ -9,14 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import pytest
 from bare import PROBES, PROMPT, artifact
 from machines import Machines, id_of, put
-from objects import Fault, Proxy
+from objects import Fault, Proxy, only
 
 from pcompiler.errors import DamageError, NotFoundError, PcompilerError, RemoteError
 from pcompiler.remote import bucket as buckets
@@ -24,28 +22,6 @@ from pcompiler.store.db import Store
 from pcompiler.store.uploads import uploads
 
 SECRETS = ("sesame", "AKIATESTKEY", "secret of the server")
-_NUMBERS = count()
-
-
-@pytest.fixture
-def s3_machines(s3: Proxy, tmp_path: Path) -> object:  # noqa: ARG001 - it is in the environment
-    made = Machines(tmp_path, f"s3://bucket/{tmp_path.name}-{next(_NUMBERS)}")
-    yield made
-    made.close()
-
-
-def only(method: str, part: str, fault: Fault, times: int | None = None) -> Callable[..., object]:
-    """A twist that fails so many requests of one kind, or all."""
-    left = [times]
-
-    def twist(asked: str, path: str) -> Fault | None:
-        if asked != method or part not in path or left[0] == 0:
-            return None
-        if left[0] is not None:
-            left[0] -= 1
-        return fault
-
-    return twist
 
 
 def test_what_one_machine_stores_another_has(s3_machines: Machines, s3: Proxy) -> None:

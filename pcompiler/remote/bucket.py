@@ -17,6 +17,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+from pcompiler import meter
 from pcompiler.closing import Closing
 from pcompiler.errors import ConfigError, DamageError, RemoteError, StoreUnavailable
 
@@ -102,7 +103,9 @@ class Bucket(Closing):
             size = found.meta["size"]
             if size > most:
                 raise DamageError(f"{key} in {self.url} has {size} bytes, not {most} at most.")
-            return (await self._in_time(found.bytes_async(), size)).to_bytes()
+            data = (await self._in_time(found.bytes_async(), size)).to_bytes()
+        meter.count("remote_bytes", len(data), side="read")
+        return data
 
     async def size(self, key: str) -> int | None:
         """How many bytes an object has; nothing where there is none. Raises RemoteError."""
@@ -142,6 +145,7 @@ class Bucket(Closing):
         )
         with self._translating(), suppress(AlreadyExistsError):
             await self._in_time(writing, len(data))
+        meter.count("remote_bytes", len(data), side="written")
 
     async def list(self, prefix: str, after: str | None = None) -> AsyncIterator[str]:
         """Keys in a folder that sort behind ``after``, in any order. Raises RemoteError."""

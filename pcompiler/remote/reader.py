@@ -7,12 +7,24 @@ import time
 from collections import OrderedDict
 from concurrent.futures import Future
 
-from pcompiler.errors import RemoteError
+from pcompiler import meter
+from pcompiler.errors import (
+    DamageError,
+    MismatchError,
+    NotFoundError,
+    PcompilerError,
+    RemoteError,
+)
 from pcompiler.remote import parcel
 from pcompiler.remote.bucket import Bucket
 from pcompiler.remote.parcel import WHOLE_ID, Parcel
 
 REMEMBERED = 10_000  # answers that something is not there
+RESULTS: dict[type[Exception], str] = {  # of reading, as metrics tell them
+    NotFoundError: "miss",  # several begin so
+    DamageError: "refused",
+    MismatchError: "refused",
+}
 
 
 class Absent:
@@ -91,13 +103,23 @@ class Reader:
         return mine.result()
 
     def _fetched(self, name: str) -> Parcel | None:
-        run, bucket = self._bucket.run, self._bucket
+        start, result = time.perf_counter(), "failed"
         try:
-            whole = name if WHOLE_ID.fullmatch(name) else run(parcel.whole_id(bucket, name))
-            found = None if whole is None else run(parcel.fetch(bucket, whole))
-        except RemoteError as e:
-            self._down = time.monotonic() + self._absent_s, str(e)
+            found = self._asked(name)
+            result = "miss" if found is None else "hit"
+            return found
+        except PcompilerError as e:
+            result = RESULTS.get(type(e), "failed")
+            if isinstance(e, RemoteError):
+                self._down = time.monotonic() + self._absent_s, str(e)
             raise
+        finally:
+            meter.observe("remote_read_seconds", time.perf_counter() - start, result=result)
+
+    def _asked(self, name: str) -> Parcel | None:
+        run, bucket = self._bucket.run, self._bucket
+        whole = name if WHOLE_ID.fullmatch(name) else run(parcel.whole_id(bucket, name))
+        found = None if whole is None else run(parcel.fetch(bucket, whole))
         if found is None:
             self.absent.add(name)
         return found

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from pcompiler import meter
 from pcompiler.config import StoreConfig
 from pcompiler.errors import DamageError, MismatchError, NotFoundError, RemoteError
 from pcompiler.remote import parcel
@@ -187,12 +189,26 @@ class Shared(Store):
         return [Upload(artifact_id, self.bucket.url, now).change]
 
     def _send(self, artifact_id: str) -> None:
+        start, result = time.perf_counter(), "failed"
+        try:
+            result = "done" if self._uploaded(artifact_id) else "gone"
+        except DamageError:  # of what is here
+            result = "given_up"
+            raise
+        finally:
+            if result != "gone":
+                meter.observe("remote_upload_seconds", time.perf_counter() - start, result=result)
+
+    def _uploaded(self, artifact_id: str) -> bool:
+        """Whether it is there now; else it was deleted here meanwhile."""
         with self._changing:  # what is being written is written
             packed = parcel.packed(self, artifact_id)
-        if packed is not None:
-            again = artifact_id in self._replaced
-            self.bucket.run(parcel.send(self.bucket, packed, replace=again))
-            self._replaced.discard(artifact_id)
+        if packed is None:
+            return False
+        again = artifact_id in self._replaced
+        self.bucket.run(parcel.send(self.bucket, packed, replace=again))
+        self._replaced.discard(artifact_id)
+        return True
 
     def _sent(self, artifact_id: str) -> None:
         self.records.write([Upload(artifact_id, self.bucket.url, "").done])

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 
+from pcompiler import meter
 from pcompiler.closing import Closing
 from pcompiler.errors import DamageError, PcompilerError
 
@@ -42,6 +43,16 @@ class Uploader(Closing):
         self._stopping = False
         self._more = threading.Condition()
         self._thread: threading.Thread | None = None
+        meter.watch(self)
+
+    def listen(self) -> None:
+        """How many wait is said when it is asked for."""
+
+    def report(self) -> None:
+        """Say how many wait, until it ends."""
+        with self._more:
+            if not self._stopping:
+                meter.gauge("remote_waiting", len(self._waiting))
 
     def add(self, artifact_id: str) -> None:
         """Upload it, or once more."""
@@ -81,6 +92,7 @@ class Uploader(Closing):
         self.stop()
         if self._thread is not None:
             self._thread.join()
+        meter.gauge("remote_waiting", 0)  # in this process; the journal has what is left
 
     def _at_an_end(self) -> bool:
         return self._stopping or self._left == 0 or not self._waiting

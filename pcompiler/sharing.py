@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pcompiler.errors import ConfigError
 
 REMOTES = ("s3", "gs", "az", "file")
+SWEPT_AFTER_H = 24.0  # what a remote has had for so long, and nothing names, nothing will
 REMOTE_RANGES: dict[str, tuple[float, float]] = {  # seconds
     "remote_timeout_s": (0.1, 600),
     "remote_close_s": (0, 3_600),

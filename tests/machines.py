@@ -14,6 +14,20 @@ from pcompiler.remote.shared import Shared
 from pcompiler.store.artifact import Artifact
 from pcompiler.store.db import Store
 
+# A process that stores three artifacts, says so, and then is there until it is killed.
+KILLED = """
+import os, sys; sys.path.insert(0, {tests!r})
+from pathlib import Path
+from bare import PROBES, PROMPT, artifact
+from pcompiler.config import StoreConfig
+from pcompiler.remote import opened
+store = opened(StoreConfig(path={store!r}, remote={remote!r}))
+for n in range(3):
+    store.put(artifact(n), PROMPT, PROBES)
+print("acknowledged", flush=True)
+sys.stdin.read()
+"""
+
 
 class Machines:
     """Opens the store of a machine by its name; what is open is closed at the end."""

@@ -139,7 +139,7 @@ def test_delete_is_of_this_store_unless_told(cli: Cli, machines: Machines) -> No
     assert (code, "no artifact has the id" in err) == (2, True)
 
 
-@pytest.mark.parametrize("command", [("push",), ("pull",), ("remote",)])
+@pytest.mark.parametrize("command", [("push",), ("pull",), ("remote",), ("sweep",)])
 def test_without_a_remote_these_commands_ask_for_one(cli: Cli, command: tuple[str]) -> None:
     code, _, err = cli("store", *command)
     assert (code, "--remote URL" in err) == (2, True)

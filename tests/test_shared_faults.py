@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from bare import PROBES, PROMPT, artifact
-from machines import Machines, id_of, put
+from machines import KILLED, Machines, id_of, put
 from objects import Fault, Proxy, only
 
 from pcompiler.errors import DamageError, NotFoundError, PcompilerError, RemoteError
@@ -163,20 +163,6 @@ def test_closing_ends_in_time_and_the_next_one_uploads_what_is_left(
     with s3_machines("a") as again:
         assert again.flush(20) == []
     assert s3_machines("b").get(id_of(2)) == artifact(2)
-
-
-KILLED = """
-import os, sys; sys.path.insert(0, {tests!r})
-from pathlib import Path
-from bare import PROBES, PROMPT, artifact
-from pcompiler.config import StoreConfig
-from pcompiler.remote import opened
-store = opened(StoreConfig(path={store!r}, remote={remote!r}))
-for n in range(3):
-    store.put(artifact(n), PROMPT, PROBES)
-print("acknowledged", flush=True)
-sys.stdin.read()
-"""
 
 
 def test_what_a_killed_process_had_not_uploaded_is_uploaded_by_the_next(

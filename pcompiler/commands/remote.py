@@ -1,17 +1,20 @@
-"""``pcompiler store push | pull | remote``."""
+"""``pcompiler store push | pull | remote | sweep``."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from math import inf
 
 from pcompiler import progress
 from pcompiler.commands import options, output
 from pcompiler.config import Config
 from pcompiler.errors import ConfigError, DamageError
 from pcompiler.remote import parcel
+from pcompiler.remote import sweep as sweeping
+from pcompiler.remote.bucket import Bucket
 from pcompiler.remote.shared import Shared
-from pcompiler.table import render
+from pcompiler.table import nbytes, render
 
 SHOWN = 20  # uploads that wait
 
@@ -76,6 +79,25 @@ def remote(args: argparse.Namespace) -> int:
     if waiting:
         rows = [(u.artifact, u.since[:16], str(u.attempts), u.why) for u in waiting[:SHOWN]]
         print(f"\n{render(('artifact', 'since', 'failures', 'why'), rows)}")
+    return 0
+
+
+def sweep(args: argparse.Namespace) -> int:
+    """Remove from the remote what no artifact there names."""
+    config = _config(args)
+    if not 0 <= args.older_than < inf:
+        raise ConfigError(f"--older-than is {args.older_than}; it is hours, 0 or more.")
+    with Bucket(config.store.remote, config.store.remote_timeout_s) as bucket:
+        swept = sweeping.sweep(bucket, 3_600 * args.older_than, args.dry_run)
+    if args.json:
+        told = {"remote": config.store.remote, "dry_run": args.dry_run}
+        output.json_line({**told, **asdict(swept)})
+    else:
+        print(
+            f"{'would remove' if args.dry_run else 'removed'} {swept.bodies} bodies and "
+            f"{swept.texts} texts that no artifact of {config.store.remote} names: "
+            f"{nbytes(swept.size_bytes)}"
+        )
     return 0
 
 

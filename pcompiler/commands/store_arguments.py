@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pcompiler.commands import arguments
 from pcompiler.commands.parsers import command, common
 from pcompiler.config import Config
+from pcompiler.sharing import SWEPT_AFTER_H
 
 if TYPE_CHECKING:
     from pcompiler.commands.parsers import Parser
@@ -116,6 +117,18 @@ def _remote(actions: Actions) -> None:
         actions, "remote", "show what a remote has, and what waits", f"remote {bucket}", "remote"
     )
     c.add_argument("--list", action="store_true", help="all ids that it has")
+    c = _simple(
+        *(actions, "sweep", "remove what no artifact of a remote names", f"sweep {bucket}"),
+        "remote",
+    )
+    c.add_argument("--dry-run", action="store_true", help="only look")
+    c.add_argument(
+        "--older-than",
+        type=float,
+        default=SWEPT_AFTER_H,
+        metavar="HOURS",
+        help="what is younger stays (default %(default)g); less only while nobody uploads",
+    )
 
 
 def _dictionary(actions: Actions) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -31,6 +32,20 @@ _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist",
 _STATUS = re.compile(r"status code: (\d{3}[ A-Za-z]{0,40})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object that is there; ``modified`` is when it was written, in seconds since 1970."""
+
+    key: str
+    size_bytes: int
+    modified: float
+
+    @classmethod
+    def of(cls, told: Any) -> Found:  # noqa: ANN401 - obstore's description of an object
+        """What obstore tells of it."""
+        return cls(told["path"], told["size"], told["last_modified"].timestamp())
 
 
 class Bucket(Closing):
@@ -107,13 +122,13 @@ class Bucket(Closing):
         meter.count("remote_bytes", len(data), side="read")
         return data
 
-    async def size(self, key: str) -> int | None:
-        """How many bytes an object has; nothing where there is none. Raises RemoteError."""
+    async def find(self, key: str) -> Found | None:
+        """What is known of an object; nothing where there is none. Raises RemoteError."""
         import obstore
 
         with self._translating():
             try:
-                return (await self._in_time(obstore.head_async(self._store, key)))["size"]
+                return Found.of(await self._in_time(obstore.head_async(self._store, key)))
             except FileNotFoundError as e:
                 self._check_bucket(e)
                 return None
@@ -147,8 +162,12 @@ class Bucket(Closing):
             await self._in_time(writing, len(data))
         meter.count("remote_bytes", len(data), side="written")
 
-    async def list(self, prefix: str, after: str | None = None) -> AsyncIterator[str]:
-        """Keys in a folder that sort behind ``after``, in any order. Raises RemoteError."""
+    async def list(self, prefix: str, after: str | None = None) -> AsyncIterator[Found]:
+        """Objects in a folder whose keys sort behind ``after``, in any order.
+
+        Raises:
+            RemoteError: no answer, or a refusal.
+        """
         import obstore
 
         with self._translating():
@@ -158,8 +177,8 @@ class Bucket(Closing):
                     page = await self._in_time(pages.__anext__())
                 except StopAsyncIteration:
                     return
-                for found in page:
-                    yield found["path"]
+                for told in page:
+                    yield Found.of(told)
 
     async def delete(self, key: str) -> None:
         """Remove an object, if it is there. Raises RemoteError."""

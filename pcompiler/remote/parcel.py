@@ -7,12 +7,16 @@
 Bodies and texts never change, so writers cannot disturb each other. The header goes up last: who
 sees it finds the rest, whole. Of two writers' headers for one id the later stays, and either
 names its own body. Texts need no dictionary; each store compresses them with its own.
+
+What a writer left that was killed before its header ``sweep`` removes once it is old. What is old
+already when a writer comes upon it is therefore put once more, and looked for in the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -29,6 +33,7 @@ WHOLE_ID = re.compile(r"[0-9a-f]{24}")
 BEGINNING = re.compile(r"[0-9a-f]{4,24}")
 _SHA256, _HASH = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 _FRAME_BYTES = 48  # of a header record, beside its JSON
+FRESH_S = 12 * 3_600.0  # what lies there for longer is put again: it may be swept meanwhile
 
 
 @dataclass(frozen=True)
@@ -77,15 +82,20 @@ async def send(bucket: Bucket, parcel: Parcel, replace: bool = False) -> None:
     parts = {path(BODIES, header.body_sha256): parcel.artifact.body}
     for _, text in parcel.texts:
         parts[path(TEXTS, content_hash(text))] = text.encode()
-    await asyncio.gather(*(_put(bucket, key, data, replace) for key, data in parts.items()))
+    old = await asyncio.gather(*(_put(bucket, key, data, replace) for key, data in parts.items()))
     await bucket.put(path(ARTIFACTS, header.id), header.record())
+    for key in (key for key, lay in zip(parts, old, strict=True) if lay):
+        if await bucket.find(key) is None:
+            await bucket.put(key, parts[key], fresh=True)
 
 
-async def _put(bucket: Bucket, key: str, data: bytes, replace: bool) -> None:
-    """Have an object there that never changes."""
-    there = None if replace else await bucket.size(key)
-    if there != len(data):
+async def _put(bucket: Bucket, key: str, data: bytes, replace: bool) -> bool:
+    """Have an object there that never changes; whether it had been there for long."""
+    there = await bucket.find(key)
+    old = there is not None and time.time() - there.modified > FRESH_S
+    if replace or old or there is None or there.size_bytes != len(data):
         await bucket.put(key, data, fresh=there is None and not replace)
+    return old
 
 
 async def fetch(bucket: Bucket, artifact_id: str) -> Parcel | None:
@@ -106,6 +116,20 @@ async def fetch(bucket: Bucket, artifact_id: str) -> Parcel | None:
 
 
 async def _fetched(bucket: Bucket, artifact_id: str) -> Parcel | None:
+    header = await header_of(bucket, artifact_id)
+    if header is None:
+        return None
+    kinds = {header.prompt_hash: "prompts"} | dict.fromkeys(_lists(header), "probes")
+    body, texts = await asyncio.gather(
+        _body(bucket, header), asyncio.gather(*(_text(bucket, name) for name in kinds))
+    )
+    found = zip(kinds.values(), texts, strict=True)
+    there = tuple((kind, text) for kind, text in found if text is not None)
+    return Parcel(Artifact(header, body), there)
+
+
+async def header_of(bucket: Bucket, artifact_id: str) -> Header | None:
+    """The header of an artifact in a bucket; raises as ``fetch`` does."""
     key = path(ARTIFACTS, artifact_id)
     record = await bucket.get(key, MAX_HEADER_BYTES + _FRAME_BYTES)
     if record is None:
@@ -120,13 +144,21 @@ async def _fetched(bucket: Bucket, artifact_id: str) -> Parcel | None:
             f"{len(record) - length} bytes behind it."
         )
     _check_names(header, f"{key} in {bucket.url}")
-    kinds = {header.prompt_hash: "prompts"} | dict.fromkeys(_lists(header), "probes")
-    body, texts = await asyncio.gather(
-        _body(bucket, header), asyncio.gather(*(_text(bucket, name) for name in kinds))
+    return header
+
+
+def parts_of(header: Header) -> set[str]:
+    """Keys of the body and the texts that a header names."""
+    texts = (header.prompt_hash, *_lists(header))
+    return {path(BODIES, header.body_sha256), *(path(TEXTS, name) for name in texts)}
+
+
+def is_part(key: str) -> bool:
+    """Whether a key can be that of a body or a text."""
+    name = key.rpartition("/")[2]
+    return (bool(_SHA256.fullmatch(name)) and key == path(BODIES, name)) or (
+        bool(_HASH.fullmatch(name)) and key == path(TEXTS, name)
     )
-    found = zip(kinds.values(), texts, strict=True)
-    there = tuple((kind, text) for kind, text in found if text is not None)
-    return Parcel(Artifact(header, body), there)
 
 
 def _check_names(header: Header, where: str) -> None:
@@ -170,8 +202,8 @@ async def listed(bucket: Bucket, beginning: str = "") -> AsyncIterator[str]:
     """Ids of the artifacts in a bucket; those that begin so, two digits at least."""
     folder = path(ARTIFACTS, beginning).rpartition("/")[0] if beginning else ARTIFACTS
     after = path(ARTIFACTS, beginning) if beginning else None
-    async for key in bucket.list(folder, after):
-        name = key.rpartition("/")[2]
+    async for found in bucket.list(folder, after):
+        name = found.key.rpartition("/")[2]
         if WHOLE_ID.fullmatch(name) and name.startswith(beginning):
             yield name
 

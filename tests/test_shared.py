@@ -60,9 +60,9 @@ def test_one_machine_compiles_and_the_other_runs_it_without(
         with here.session("desk") as session:
             said = session.generate("When?", max_tokens=6)
     with Compiler(model, store=tmp_path / "b", remote=url, config=config) as there:
-        again = there.compile(DESK)
+        again = there.compile(DESK, name="desk")  # names are each machine's own
         assert (again.cached, again.header) == (True, done.header)
-        with there.session(done) as session:
+        with there.session("desk") as session:
             assert session.generate("When?", max_tokens=6) == said
     with Compiler(model, store=tmp_path / "c", remote=url, config=config) as by_id:
         by_id.session(done.id[:8]).close()

@@ -90,7 +90,9 @@ def main(told: str) -> None:
     given = json.loads(told)
     config = Config(
         model=ModelConfig(given["model"], "cpu"),
-        probes=ProbeConfig(self_study=3, fitting=18, query_tokens=8, answer_tokens=6),
+        probes=ProbeConfig(
+            self_study=3, fitting=18, query_tokens=8, answer_tokens=6, precision="model"
+        ),
         store=StoreConfig(**given["store"]),
         serve=ServeConfig(**given["serve"]),
     )

@@ -61,8 +61,14 @@ def test_a_server_answers_for_what_another_machine_compiled(
         said = client.post("/v1/chat/completions", json={**body, "max_tokens": 4})
         assert said.status_code == 200, said.text
         assert said.json()["system_fingerprint"] == elsewhere.id
-        again = client.post("/v1/compile", json={"source": DESK}).json()
+        given = {"source": DESK, "name": "desk"}  # names are this server's own
+        again = client.post("/v1/compile", json=given).json()
         assert (again["artifact"], again["cached"]) == (elsewhere.id, True)
+        named = client.post("/v1/chat/completions", json={**body, "model": "desk", "max_tokens": 4})
+        assert named.json()["choices"] == said.json()["choices"]
+        told = client.get("/metrics/storage").text
+        assert 'pcompiler_remote_read_seconds_count{result="hit"} 1.0' in told
+        assert "pcompiler_remote_waiting 0.0" in told
 
 
 def test_the_beginning_of_an_id_and_a_chat_by_it_are_enough(

@@ -31,8 +31,8 @@ WHOLE = ("total_s", "wall_s", "cpu_s")
 LENGTHS = (100, 250, 500, 1_000, 2_000, 4_000, 8_000)  # tokens
 QUICK_LENGTHS = (100, 200, 400)
 QUICK_PROBES = ProbeConfig(fitting=12, query_tokens=16, answer_tokens=8)  # as few as there may be
-FITTED_MOST = 1_000  # tokens up to which weights and hybrid run: each takes a minute there
-QUICK_FITTED_MOST = 100
+QUICK_FITTED_MOST = 100  # tokens up to which weights and hybrid run: each takes half a minute
+SHORT = 1_000  # tokens up to which kv and text are timed more than once
 SETTINGS = {
     "kv": TargetConfig(), "text": TargetConfig(rate=0.5), "weights": TargetConfig(rank=16),
     "hybrid": TargetConfig(factor=10, rank=16),
@@ -68,17 +68,18 @@ class Taken:
 
 def plan(targets: Sequence[str], quick: bool) -> tuple[list[tuple[str, int]], list[str]]:
     """Targets with the lengths that they run at, and what is left out, in words."""
-    lengths, most = (QUICK_LENGTHS, QUICK_FITTED_MOST) if quick else (LENGTHS, FITTED_MOST)
-    runs = [(t, n) for t in targets for n in lengths if t not in FITTED or n <= most]
-    if quick and {"weights", "hybrid"} <= set(targets):
-        runs = [(target, tokens) for target, tokens in runs if target != "weights"]
-        left = ["weights: a quick run has hybrid, whose stages are the same"]
-        return runs, [*left, f"hybrid above {most:,} tokens: fitting takes minutes there"]
-    left = [
-        f"{target} above {most:,} tokens: fitting takes minutes there"
+    if not quick:
+        return [(target, tokens) for target in targets for tokens in LENGTHS], []
+    left, most = [], QUICK_FITTED_MOST
+    if {"weights", "hybrid"} <= set(targets):
+        targets = [target for target in targets if target != "weights"]
+        left.append("weights: a quick run has hybrid, whose stages are the same")
+    left += [
+        f"{target} above {most:,} tokens: fitting takes a minute there"
         for target in targets
-        if target in FITTED and most < max(lengths)
+        if target in FITTED
     ]
+    runs = [(t, n) for t in targets for n in QUICK_LENGTHS if t not in FITTED or n <= most]
     return runs, left
 
 
@@ -108,7 +109,7 @@ def measure(
     store.delete(pipeline.compile_prompt(warm, runs[0][0], store, Gates()).id)
     with progress.bar(len(runs), "stages", "compile") as shown, clock.timing_by(read):
         for target, tokens in runs:
-            count = 1 if target in FITTED or tokens > FITTED_MOST else rounds
+            count = 1 if target in FITTED or tokens > SHORT else rounds
             source = _cut(model, text, tokens)
             yield _median([_once(source, target, model, store, config) for _ in range(count)])
             shown.update()

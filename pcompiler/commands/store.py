@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pcompiler.commands import options, output
-from pcompiler.errors import ConfigError, InputError
+from pcompiler.errors import ConfigError, DamageError, InputError, MismatchError
 from pcompiler.remote import opened
+from pcompiler.remote.parcel import WHOLE_ID
 from pcompiler.store.artifact import Artifact
 from pcompiler.store.db import Store, holds_store
 from pcompiler.table import nbytes, render
@@ -67,13 +68,19 @@ def delete(args: argparse.Namespace) -> int:
     if args.everywhere and not config.store.remote:
         raise ConfigError("--everywhere means the remote as well: give --remote URL.")
     with opened(config.store) as store:
-        header = store.header(args.artifact)
-        store.delete(header.id, everywhere=args.everywhere)
+        try:
+            header = store.header(args.artifact)
+            deleted, what = header.id, f" ({header.target}, {nbytes(header.size_bytes)})"
+        except (DamageError, MismatchError):
+            if not args.everywhere or not WHOLE_ID.fullmatch(args.artifact):
+                raise
+            deleted, what = args.artifact, ""  # of a remote that has it damaged, by its whole id
+        store.delete(deleted, everywhere=args.everywhere)
     if args.json:
-        output.json_line({"deleted": header.id, "everywhere": args.everywhere})
+        output.json_line({"deleted": deleted, "everywhere": args.everywhere})
     else:
         where = f" here and in {config.store.remote}" if args.everywhere else ""
-        print(f"deleted {header.id} ({header.target}, {nbytes(header.size_bytes)}){where}")
+        print(f"deleted {deleted}{what}{where}")
     return 0
 
 

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     machine = f"{hardware()}; {model.device}; {model.device.use_threads(None)} threads"
     print(f"{machine}; commit {commit() or 'unknown'}\n")
     tokens = statistics.mean(laps[0].tokens)
-    needed = flops(model.card, tokens, students=2 if args.target == "hybrid" else 1)
+    needed = flops(model.card, tokens, patched=args.target == "hybrid")
     floor, by_cpu = needed / peak, model.device.is_host
     rows = [
         _row(way, [lap for lap in laps if lap.way == way], count, floor, by_cpu) for way, _ in ways
@@ -181,10 +181,12 @@ def _row(way: str, laps: list[Lap], count: int, floor: float, by_cpu: bool) -> t
 def peak_flops(device: Device) -> float:
     """Operations a second of a large matrix product in the model's dtype, the best of a few.
 
+    In bfloat16 on a processor that multiplies it, as fitting then does; measuring does not.
     On the host a second is one of CPU time, all threads counted: others may be busy beside us.
     """
     size = PRODUCT if not device.is_host else PRODUCT // 4
-    a = torch.randn(size, size).to(device.handle, device.dtype)
+    dtype = torch.bfloat16 if device.multiplies_bf16 else device.dtype
+    a = torch.randn(size, size).to(device.handle, dtype)
     best = min(_timed(lambda: a @ a, device) for _ in range(10))
     return 2 * size**3 / best
 
@@ -199,25 +201,25 @@ def _timed(action: Callable[[], object], device: Device) -> float:
 
 
 def flops(
-    card: ModelCard, context: float, students: int = 2, probes: int = 56, measured: int = 16
+    card: ModelCard, context: float, patched: bool = True, probes: int = 56, measured: int = 16
 ) -> float:
     """Operations that a fit cannot do without, at the default settings: an estimate from below.
 
     A token costs 2 operations a weight of the blocks and 4·d·n a layer for attention to n keys;
     a query and its answer are taken as 44 tokens. Once each: the prompt and the probes that the
-    teacher reads or says, and the students of the walk. Of two, as a hybrid has, one is patched:
-    sums of d_ff² + d·d_ff a token and a Cholesky solution of d_ff³/3 + 2·d_ff²·d for each layer.
+    teacher reads or says, and both sides of the walk. A patch takes sums of d_ff² + d·d_ff a token
+    and a Cholesky solution of d_ff³/3 + 2·d_ff²·d for each layer.
     """
     d, ff, layers = card.hidden, card.intermediate, card.layers
     width = card.head_dim * (2 * card.heads + 2 * card.kv_heads)
     weights = layers * (d * width + 3 * d * ff)
     fitting, held_out = probes * 44, measured * 44
-    walked = (1 + students) * fitting
+    walked = 2 * fitting
     passes = context + 2 * (fitting + held_out) + walked + 2 * held_out
     attention = 4 * layers * card.heads * card.head_dim * context * (context / 2 + walked)
     solves = layers * (fitting * 2 * (ff * ff + d * ff) + ff**3 / 3 + 2 * ff * ff * d)
     said = (fitting + held_out) // 2 * 2 * d * card.vocabulary
-    return 2 * weights * passes + attention + solves * (students > 1) + said
+    return 2 * weights * passes + attention + solves * patched + said
 
 
 if __name__ == "__main__":

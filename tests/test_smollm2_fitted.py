@@ -53,3 +53,19 @@ def test_a_global_budget_beats_as_many_keys_for_every_head(compiler: Compiler) -
 def test_eight_bits_cost_next_to_nothing(compiler: Compiler) -> None:
     whole = fidelity(compiler, "kv", factor=10)
     assert fidelity(compiler, "kv", factor=10, bits=8).kl < 1.2 * whole.kl + 1e-3
+
+
+def test_products_in_bfloat16_move_agreement_by_less_than_a_point(
+    smollm2: LanguageModel, tmp_path: Path
+) -> None:
+    found = {}
+    for precision in ("model", "bfloat16"):
+        config = Config(probes=ProbeConfig(fitting=24, precision=precision))
+        with Compiler(model=smollm2, store=tmp_path / precision, config=config) as compiler:
+            queries = [*ROLE.held_out, *ROLE.uncovered]
+            found[precision] = compiler.compile(ROLE.source, "kv", queries, factor=10).fidelity
+    exact, rounded = found["model"], found["bfloat16"]
+    assert exact.answer_tokens == rounded.answer_tokens > 400
+    assert abs(rounded.agreement - exact.agreement) < 0.01
+    assert abs(rounded.kl - exact.kl) < 0.2 * exact.kl
+    assert rounded.kl != exact.kl  # else nothing was rounded

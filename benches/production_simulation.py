@@ -4,6 +4,7 @@ A compile of a new prompt parses, tidies, embeds, compresses and stores it; one 
 came before is finding it in the store by its content address. Both are told apart.
 
     python benches/production_simulation.py --data FOLDER --plot memory.png
+    python benches/production_simulation.py --data FOLDER --command --processes 2
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout, not installed
 
@@ -23,13 +25,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one prompt at a time
 
 from benches import script
 from pcompiler.bench import plot, reference
+from pcompiler.bench.corpus_command import ROUNDS, Beside, compare
 from pcompiler.bench.harness import commit, hardware
 from pcompiler.bench.latency_summary import Summary
 from pcompiler.bench.simulation import Plan, Result, simulate
 from pcompiler.errors import InputError
 from pcompiler.table import nbytes, percent, render, seconds
 
-QUICK = 20_000  # prompts
+QUICK, COMMAND = 20_000, 50_000  # prompts
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--prompts", type=int, default=Plan.prompts, help="default 1,000,000")
+    p.add_argument("--prompts", type=int, help=f"default {Plan.prompts:,}")
     p.add_argument(
         "--distinct-factor",
         type=float,
@@ -49,6 +52,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="of the draw (default 0)")
     p.add_argument("--data", metavar="FOLDER", type=Path, help="with prompts_cc0.csv")
     p.add_argument("--quick", action="store_true", help=f"{QUICK:,} prompts")
+    p.add_argument(
+        "--command",
+        action="store_true",
+        help="instead, 'corpus compile' of a file with them beside a loop without its machinery: "
+        f"CPU time a prompt (default {COMMAND:,} prompts)",
+    )
+    p.add_argument(
+        "--rounds", type=int, default=ROUNDS, help=f"of --command (default {ROUNDS}; quick: 1)"
+    )
     p.add_argument("--device", help="is not used: the static table runs on no accelerator")
     p.add_argument("--json", metavar="FILE", help="write the figures; - prints them last")
     p.add_argument("--plot", metavar="FILE.png", help="draw memory over time")
@@ -64,23 +76,45 @@ def run(args: argparse.Namespace) -> int:
     """Simulate, print, write."""
     script.check_outputs(args.json, args.plot)
     if args.plot:
+        if args.command:
+            raise InputError("--plot draws the simulation's memory; leave it out with --command.")
         plot.check_plot()
-    prompts = QUICK if args.quick else args.prompts
-    if prompts < 1 or args.seed < 0 or args.distinct_factor <= 0:
-        raise InputError("--prompts is 1 or more, --seed 0 or more, --distinct-factor above 0.")
+    usual = COMMAND if args.command else Plan.prompts
+    prompts = QUICK if args.quick else usual if args.prompts is None else args.prompts
+    rounds = 1 if args.quick else args.rounds
+    if rounds < 1 or prompts < 1 + args.command:
+        raise InputError("--rounds is 1 or more; --prompts is 1 or more, with --command 2.")
+    if args.seed < 0 or args.distinct_factor <= 0:
+        raise InputError("--seed is 0 or more, --distinct-factor above 0.")
     plan = Plan(prompts, args.distinct_factor, args.processes, args.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        result = simulate(plan, Path(folder) / "store", args.data)
     machine = f"{hardware()}; {plan.processes} process(es)"
-    print(f"{machine}; commit {commit() or 'unknown'}\n")
-    print(_what(result), _latencies(result), _reached(result), _rest(result), sep="\n\n")
+    with tempfile.TemporaryDirectory() as folder:
+        if args.command:
+            ways = compare(plan, Path(folder), args.data, rounds)
+            _write(args, machine, plan, {"ways": [asdict(way) for way in ways]}, _ways(ways))
+            return 0
+        result = simulate(plan, Path(folder) / "store", args.data)
+    told = (_what(result), _latencies(result), _reached(result), _rest(result))
+    _write(args, machine, plan, asdict(result) | {"failed": result.failed}, *told)
     if args.plot:
         plot.memory(result.memory, Path(args.plot))
+    return int(result.failed > 0)
+
+
+def _write(
+    args: argparse.Namespace, machine: str, plan: Plan, figures: dict[str, Any], *told: str
+) -> None:
+    print(f"{machine}; commit {commit() or 'unknown'}\n")
+    print(*told, sep="\n\n")
     if args.json:
         data = {"schema": 1, "hardware": machine, "commit": commit(), "plan": asdict(plan)}
-        text = json.dumps(data | asdict(result) | {"failed": result.failed})
+        text = json.dumps(data | figures)
         print(text) if args.json == "-" else Path(args.json).write_text(text + "\n")
-    return int(result.failed > 0)
+
+
+def _ways(ways: Sequence[Beside]) -> str:
+    rows = [(w.way, f"{w.per_s:,.0f}", seconds(w.cpu_s), f"{w.of_loop:.2f} ×") for w in ways]
+    return render(("way", "prompts a second", "CPU a prompt", "of the loop's"), rows)
 
 
 def _what(result: Result) -> str:

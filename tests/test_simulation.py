@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benches import production_simulation
+from pcompiler.bench import corpus_command
+from pcompiler.bench.corpus_command import ENGINE, LOOP
 from pcompiler.bench.simulation import Plan, simulate
 from pcompiler.embed.static import Static
+from pcompiler.errors import UserError
 from pcompiler.store.drafts import Draft, Drafts
 
 PLAN = Plan(prompts=2_000)
@@ -84,6 +88,33 @@ def test_the_script_runs_alone_prints_its_figures_and_draws(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.model
+def test_the_command_is_measured_beside_a_loop_that_stores_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--command", "--prompts", "500", "--processes", "2", "--rounds", "1"]
+    assert production_simulation.main([*arguments, "--json", "-"]) == 0
+    ways = json.loads(capsys.readouterr().out.splitlines()[-1])["ways"]
+    assert ways[0]["of_loop"] == 1.0
+    assert [way["way"][:14] for way in ways] == [LOOP[:14], ENGINE[:14], *["corpus compile"] * 2]
+
+
+@pytest.mark.model
+def test_ways_that_do_not_store_the_same_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"prompt": "Another one."}\n')
+    taken = corpus_command._taken
+
+    def elsewhere(command: Sequence[str], given: Path, store: Path) -> tuple[float, float]:
+        return taken(command, given if "corpus" in command else other, store)
+
+    monkeypatch.setattr(corpus_command, "_taken", elsewhere)
+    with pytest.raises(UserError, match=r"have stored 1, \d\d drafts"):
+        corpus_command.compare(Plan(500), tmp_path, rounds=1)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -91,6 +122,9 @@ def test_the_script_runs_alone_prints_its_figures_and_draws(
         ("--distinct-factor", "-1"),
         ("--prompts", "9", "--distinct-factor", "99"),
         ("--data", "/not/there"),
+        ("--command", "--plot", "memory.png"),
+        ("--command", "--prompts", "1"),
+        ("--command", "--rounds", "0"),
         ("--json", "/not/there/x.json"),
     ],
 )

@@ -148,9 +148,7 @@ def simulate(
         StoreUnavailable: the disk is full.
     """
     made_of = traffic.texts(data)
-    wanted = traffic.DISTINCT_SHARE * plan.distinct_factor * plan.prompts
-    ranks = traffic.ranks_for(wanted, plan.prompts, made_of.combinations)
-    drawn = traffic.draws(ranks, plan.prompts, plan.seed)
+    ranks, drawn = draw(plan, made_of)
     provider = provider or Static.load()
     ready = time.perf_counter()
     with Store(folder, settings=SETTINGS) as store:
@@ -191,6 +189,13 @@ def simulate(
         memory=tuple(run.memory),
         growth=_growth(run.memory),
     )
+
+
+def draw(plan: Plan, made_of: traffic.Texts) -> tuple[int, traffic.Ranks]:
+    """From how many prompts, and which. Raises InputError: more than the texts allow for."""
+    wanted = traffic.DISTINCT_SHARE * plan.distinct_factor * plan.prompts
+    ranks = traffic.ranks_for(wanted, plan.prompts, made_of.combinations)
+    return ranks, traffic.draws(ranks, plan.prompts, plan.seed)
 
 
 class _Run:

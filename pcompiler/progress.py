@@ -62,10 +62,11 @@ class _Bar(tqdm):  # type: ignore[type-arg]
         return super().update(n)
 
 
-def bar(total: int, label: str, unit: str = "it") -> Any:  # noqa: ANN401 - tqdm is generic
-    """A tqdm bar with our manners."""
+def bar(total: int, label: str, unit: str = "it", **looks: Any) -> Any:  # noqa: ANN401
+    """A tqdm bar with our manners; how it looks is said as tqdm takes it."""
     listener, disable = _listener.get(), not _shown()
     settings: dict[str, Any] = {"unit": unit, "delay": DELAY_S, "leave": False, "disable": disable}
+    settings |= looks
     if listener is not None and not _hidden.get():
         return _Bar(listener, total, label, **settings)
     return tqdm(total=total, desc=label, **settings)

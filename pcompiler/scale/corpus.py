@@ -14,9 +14,11 @@ from pcompiler.closing import Closing
 from pcompiler.errors import InputError, UserError
 from pcompiler.scale.base import Engine, Entry, Outcome
 from pcompiler.scale.entries import Corpus
-from pcompiler.table import percent
 
 TICK_S = 0.2  # between two looks at a terminal, and two flushes of the outcomes
+# Hours, and millions of prompts, fit into a terminal of 80 columns; each look draws it anew.
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+LOOKS = {"bar_format": BAR, "unit_scale": True, "miniters": 1}
 TOLD = 5  # reasons of failures that a summary has
 
 
@@ -128,7 +130,7 @@ class Pass:
     def run(self) -> Summary:
         """Compile all of it. Raises what the engine and the files do."""
         summary, began, shown_at = Summary(), time.perf_counter(), 0.0
-        with progress.bar(self._corpus.expected(), "compiling", "prompt") as shown:
+        with progress.bar(self._corpus.expected(), "prompts", "", **LOOKS) as shown:
             for outcome in self._engine.run(self._entries()):
                 summary.count(outcome)
                 self._write(outcome, self._waiting.pop(outcome.number))
@@ -160,8 +162,8 @@ class Pass:
 
     def _show(self, shown: Any, summary: Summary) -> None:  # noqa: ANN401 - tqdm is generic
         shown.total = max(self._corpus.expected(), summary.prompts)
-        found = percent(summary.found / max(1, summary.prompts))
-        shown.set_postfix_str(f"{found} found, {summary.failed} failed", refresh=False)
+        found = 100 * summary.found // max(1, summary.prompts)
+        shown.set_postfix_str(f"{found} % found, {summary.failed} failed", refresh=False)
         shown.update(summary.prompts - shown.n)
         if self._output is not None:
             self._output.flush()

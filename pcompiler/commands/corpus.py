@@ -97,6 +97,10 @@ def _check(args: argparse.Namespace, config: Config) -> None:
     check_processes(args.processes)
     if args.engine == "local" and (args.address or args.gpus):
         raise ConfigError("--address and --gpus are for --engine ray.")
+    if args.address:
+        from pcompiler.scale.ray import check_address
+
+        check_address(args.address)
     if args.ordered and not args.output:
         raise ConfigError("--ordered is of what --output writes; give --output FILE.jsonl as well.")
     if args.threads is not None and not 1 <= args.threads <= 1024:

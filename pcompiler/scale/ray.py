@@ -9,6 +9,7 @@ and a dataset for each stretch of the input would load the model anew for each.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from pcompiler.scale.crew import Arrival, Crew
 from pcompiler.scale.keeper import Keeper, Station
 
 OBJECT_STORE_BYTES = 2**30  # of a cluster of our own; what is on its way is far smaller
+CONNECT_S = 5.0
 POLL_S = 0.005  # asking Ray what has come costs a fifth of a millisecond
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # asks another host
@@ -128,6 +130,7 @@ def _connect(address: str | None, cpus: int) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is not None:
+            check_address(address)
             ray.init(address=address, **quiet)
         else:
             # One CPU more than actors take: Ray has tasks of its own.
@@ -135,11 +138,29 @@ def _connect(address: str | None, cpus: int) -> None:
             ray.init(
                 num_cpus=cpus + 1, object_store_memory=memory, include_dashboard=False, **quiet
             )
-    except (ConnectionError, ValueError, RuntimeError) as e:
-        raise UserError(
-            f"cannot reach the Ray cluster {address or 'that is started here'}: {e}. "
-            "Give --address HOST:PORT of one that runs, as 'ray start --head' tells it."
-        ) from None
+    except (ConnectionError, ValueError, RuntimeError, SystemExit) as e:  # it exits by itself
+        raise _unreachable(address or "that is started here", e) from None
+
+
+def check_address(address: str) -> None:
+    """Refuse at once what nobody listens at: Ray would try for minutes, and then exit.
+
+    Other forms than HOST:PORT, as ``auto``, are for Ray to look into. Raises UserError.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, OverflowError) as e:
+        raise _unreachable(address, e) from None
+
+
+def _unreachable(address: str, why: BaseException) -> UserError:
+    return UserError(
+        f"cannot reach the Ray cluster {address}: {why}. "
+        "Give --address HOST:PORT of one that runs, as 'ray start --head' tells it."
+    )
 
 
 def _check_room(actors: int, each: dict[str, float]) -> None:

@@ -51,7 +51,7 @@ def _what(c: argparse.ArgumentParser) -> None:
         "stdin); Parquet with such columns; or a folder of text, Markdown and JSON files",
     )
     kinds = "; ".join(f"{name}: {what}" for name, what in TARGETS.items())
-    kinds += "; draft: tidied and embedded without a model, queries are of no use"
+    kinds += "; draft: tidied and embedded without a model, queries and a remote are of no use"
     c.add_argument(
         "--target", choices=[*TARGETS, "draft"], help=f"{kinds} (default {d.compile.target})"
     )

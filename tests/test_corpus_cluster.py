@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crews import contents
+from crews import Recorded, contents
 
 from pcompiler.embed.static import Static
+from pcompiler.scale.base import Entry
 from pcompiler.store.db import Store
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -22,7 +24,8 @@ CPUS = 3
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a cluster on this machine, whose processes find this checkout."""
     pytest.importorskip("ray")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    here = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (here, here.parent))))
     from ray.cluster_utils import Cluster
 
     import pcompiler.scale.ray  # noqa: F401 - tells Ray to ask no other host
@@ -59,6 +62,22 @@ def test_a_model_on_a_running_cluster_makes_what_processes_make(
     ray.init(address=cluster, log_to_driver=False)  # it outlives who used it
     assert ray.cluster_resources()["CPU"] == CPUS
     ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_without_an_address_none_is_joined_that_runs_on_this_machine(
+    cluster: str, store: Store, table: Static, tmp_path: Path
+) -> None:
+    import ray
+
+    from pcompiler.scale.ray import Ray
+
+    keeper = Recorded(store, table, tmp_path / "made")
+    with Ray(keeper, 1) as engine:
+        assert ray.get_runtime_context().gcs_address != cluster
+        assert not any(outcome.error for outcome in engine.run(map(Entry, PROMPTS)))
+    assert keeper.made() == dict.fromkeys(PROMPTS, 1)
 
 
 @pytest.mark.parametrize(

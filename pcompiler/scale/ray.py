@@ -133,10 +133,12 @@ def _connect(address: str | None, cpus: int) -> None:
             check_address(address)
             ray.init(address=address, **quiet)
         else:
-            # One CPU more than actors take: Ray has tasks of its own.
-            memory = OBJECT_STORE_BYTES
             ray.init(
-                num_cpus=cpus + 1, object_store_memory=memory, include_dashboard=False, **quiet
+                address="local",  # without it, whatever runs on this machine would be joined
+                num_cpus=cpus + 1,  # one more than actors take: Ray has tasks of its own
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
             )
     except (ConnectionError, ValueError, RuntimeError, SystemExit) as e:  # it exits by itself
         raise _unreachable(address or "that is started here", e) from None

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch.nn.functional import embedding_bag, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from pcompiler.codec.tensors import scaled
 from pcompiler.device import on_cuda
@@ -79,7 +79,7 @@ def add_low_rank(
 
 
 @Op
-def attend(
+def prefix_attention(
     q: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
@@ -124,21 +124,6 @@ def attend(
         q[None], keys[None], values[None], attn_mask=added, scale=scale, enable_gqa=True
     )
     return found[0]
-
-
-@Op
-def sum_rows(table: torch.Tensor, ids: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Sums of a table's rows.
-
-    Args:
-        table: (rows, width).
-        ids: (tokens,) numbers of rows, int64, text after text.
-        offsets: (texts + 1,) where each text's begin, int64, and where the last one's end.
-
-    Returns:
-        (texts, width); zeros for a text without tokens.
-    """
-    return embedding_bag(ids, table, offsets, mode="sum", include_last_offset=True)
 
 
 @Op
@@ -219,14 +204,10 @@ def _low_rank_on_cuda(
     return few and out.dtype == x.dtype and _for_triton(out, x, a, b, bias)
 
 
-def _attend_on_cuda(
+def _prefix_attention_on_cuda(
     q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *_: object, **__: object
 ) -> bool:
     return q.shape[1] <= FEW_ROWS and q.shape[2] <= MOST_WIDTH and _for_triton(q, keys, values)
-
-
-def _rows_on_cuda(table: torch.Tensor, ids: torch.Tensor, offsets: torch.Tensor) -> bool:
-    return _for_triton(table) and on_cuda(ids) and on_cuda(offsets)
 
 
 def _nonnegative_on_cuda(
@@ -238,6 +219,5 @@ def _nonnegative_on_cuda(
 
 weighted_sums.faster("triton", _sums_on_cuda, _triton("weighted_sums"))
 add_low_rank.faster("triton", _low_rank_on_cuda, _triton("add_low_rank"))
-attend.faster("triton", _attend_on_cuda, _triton("attend"))
-sum_rows.faster("triton", _rows_on_cuda, _triton("sum_rows"))
+prefix_attention.faster("triton", _prefix_attention_on_cuda, _triton("prefix_attention"))
 nonnegative.faster("triton", _nonnegative_on_cuda, _triton("nonnegative"))

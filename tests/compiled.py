@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import triton
-from pcompiler.kernels.triton import add_low_rank, attend, nonnegative, sum_rows, weighted_sums
+from pcompiler.kernels.triton import add_low_rank, nonnegative, prefix_attention, weighted_sums
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-HALF, SINGLE, LONG = "*bf16", "*fp32", "*i64"
+HALF, SINGLE = "*bf16", "*fp32"
 ONES = ("u_column", "t_column", "w_row", "a_column", "bias_row")  # strides that triton sees are 1
 ODD = ("n", "m", "t", "s", "groups", "steps", "bounds", "count", "rank")  # nobody divides by 16
 TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -59,17 +59,16 @@ def all_kernels(generation: int) -> list[Any]:
     eighths = dict.fromkeys(halves, HALF) | dict.fromkeys(("keys", "values"), "*i8")
     eighths |= {"key_scales": "*fp16", "value_scales": "*fp16", "parts": SINGLE, "scale": "fp32"}
     squares = dict.fromkeys(("gram", "rhs", "start", "scratch", "out"), SINGLE)
-    texts = {"table": SINGLE, "ids": LONG, "offsets": LONG, "out": SINGLE}
     best = weighted_sums.CONFIGS[0]
     return [
         build(weighted_sums.weighted_sums_kernel, generation, sums, best.num_warps, WIDE=False,
               **best.kwargs),
         build(add_low_rank.add_low_rank_kernel, generation, factors, 4, WIDE=False, ROWS=16,
               COLUMNS=32, RANK=16, INNER=128),
-        build(attend.attend_kernel, generation, eighths, 4, BIAS=True, MASK=True, PARTS=4,
-              WIDE=False, GROUP=32, ROWS=16, KEYS=64, WIDTH=64),
-        build(attend.join_kernel, generation, {"parts": SINGLE, "out": HALF}, 4, PARTS=4, WIDTH=64),
-        build(sum_rows.sum_rows_kernel, generation, texts, 4, TOKENS=16, WIDTH=256),
+        build(prefix_attention.prefix_attention_kernel, generation, eighths, 4, BIAS=True,
+              MASK=True, PARTS=4, WIDE=False, GROUP=32, ROWS=16, KEYS=64, WIDTH=64),
+        build(prefix_attention.join_kernel, generation, {"parts": SINGLE, "out": HALF}, 4,
+              PARTS=4, WIDTH=64),
         build(nonnegative.nonnegative_kernel, generation, squares, 8, M=64, ROWS=64),
         build(nonnegative.nonnegative_kernel, generation, squares, 8, M=128, ROWS=64),
     ]  # fmt: skip

@@ -15,7 +15,7 @@ import pcompiler
 SUMS = {"sum", "mean", "logsumexp", "_softmax", "_log_softmax", "linalg_vector_norm", "cumsum"}
 PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "dot", "mv"}
 ADDS = SUMS | PRODUCTS | {"add_", "addmm_", "baddbmm_", "addcmul_"}
-RUNS = {"add_low_rank", "attend"}  # a patch and attention at work: in the model's own precision
+RUNS = {"add_low_rank", "prefix_attention"}  # at work: in the model's own precision
 HALVES = (torch.float16, torch.bfloat16)
 HOME = Path(pcompiler.__file__).parent
 OURS = tuple(str(HOME / name) for name in ("dynamics", "ops.py", "attention.py"))

@@ -175,7 +175,7 @@ def test_the_wheel_imports_elsewhere_and_leaks_no_other_name(
     assert {p.name for p in stand_ins.iterdir()} >= {"charts.js", "axes.js", "trace.html"}
     page = installed_wheel / "pcompiler" / "serve" / "http" / "page"
     assert {p.name for p in page.iterdir()} == set(FILES)
-    assert (installed_wheel / "pcompiler" / "kernels" / "triton" / "attend.py").is_file()
+    assert (installed_wheel / "pcompiler" / "kernels" / "triton" / "prefix_attention.py").is_file()
     assert (installed_wheel / "pcompiler" / "kernels" / "cpp" / "attention.cpp").is_file()
     code = (
         "import pcompiler, pcompiler.compiler, pcompiler.cli, pcompiler.bench.__main__\n"

@@ -42,7 +42,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As in ``sum_rows, 3 texts, float32``."""
+        """As in ``nonnegative, 3 heads of 100, float32``."""
         return f"{self.op.name}, {self.shape}, {str(self.dtype).removeprefix('torch.')}"
 
     def inputs(self, device: torch.device, seed: int = 0) -> tuple[Any, ...]:
@@ -88,7 +88,7 @@ def low_rank(n: int, k: int, d: int, rank: int) -> tuple[str, Make, int, int]:
 def attention(
     heads: int, kv_heads: int, t: int, m: int, s: int, d: int, bits: int = 16, bias: bool = True
 ) -> tuple[str, Make, int, int]:
-    """Of ``ops.attend``; one head's last keys are not there."""
+    """Of ``ops.prefix_attention``; one head's last keys are not there."""
 
     def make(draw: torch.Generator, dtype: torch.dtype) -> tuple[Any, ...]:
         q = window(draw, dtype, t, heads, d).transpose(0, 1)
@@ -110,22 +110,6 @@ def attention(
     each = 2 if bits == 16 else 1 + 2 / 32
     moved = int(2 * kv_heads * (m * each + 2 * s) * d + 4 * heads * t * d)
     return told, make, moved, 4 * heads * t * (m + s) * d
-
-
-def rows(texts: int, tokens: int, width: int, table: int = 30_522) -> tuple[str, Make, int, int]:
-    """Of ``ops.sum_rows``; some texts are empty, others up to twice as long."""
-
-    def make(draw: torch.Generator, dtype: torch.dtype) -> tuple[Any, ...]:
-        lengths = torch.randint(0, 2 * tokens + 1, (texts,), generator=draw, device=draw.device)
-        lengths[::7] = 0
-        offsets = torch.zeros(texts + 1, dtype=torch.long, device=draw.device)
-        offsets[1:] = lengths.cumsum(0)
-        count = int(offsets[-1])
-        ids = torch.randint(0, table, (count,), generator=draw, device=draw.device)
-        return torch.randn(table, width, generator=draw, device=draw.device).to(dtype), ids, offsets
-
-    numbers = texts * tokens * width
-    return f"{texts} texts of {tokens} × {width}", make, 4 * numbers, numbers
 
 
 def least_squares(heads: int, m: int) -> tuple[str, Make, int, int]:
@@ -154,8 +138,7 @@ def cases(large: bool) -> Iterator[Case]:
     for op, dtypes, made in (
         (ops.weighted_sums, half, sizes["sums"]),
         (ops.add_low_rank, half, sizes["low rank"]),
-        (ops.attend, half, sizes["attention"]),
-        (ops.sum_rows, (torch.float32, torch.bfloat16), sizes["rows"]),
+        (ops.prefix_attention, half, sizes["attention"]),
         (ops.nonnegative, single, sizes["least squares"]),
     ):
         for dtype in dtypes[:1] if large else dtypes:
@@ -174,7 +157,6 @@ SMALL = {
         attention(4, 4, 7, 65, 20, 40), attention(6, 2, 3, 700, 3, 64, bits=8),
         attention(2, 1, 1, 33, 0, 16, bits=8), attention(8, 2, 20, 40, 20, 32, bias=False),
     ],
-    "rows": [rows(0, 3, 16, 50), rows(1, 1, 7, 50), rows(23, 9, 40, 300), rows(9, 40, 300, 300)],
     "least squares": [
         least_squares(0, 3), least_squares(1, 1), least_squares(3, 37), least_squares(2, 130),
     ],
@@ -190,6 +172,5 @@ LARGE = {
         attention(32, 8, 1, 8192, 64, 128), attention(32, 8, 1, 8192, 64, 128, bits=8),
         attention(32, 8, 16, 2048, 64, 128, bits=8),
     ],
-    "rows": [rows(100, 15, 256), rows(1000, 125, 256)],
     "least squares": [least_squares(3, 100), least_squares(3, 250), least_squares(8, 500)],
 }  # fmt: skip

@@ -21,8 +21,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from pcompiler.model import LanguageModel
 from pcompiler.ops import add_low_rank
 from pcompiler.runtime.in_place import over_prefix, window_of
+from pcompiler.runtime.masks import additive, causal
 from pcompiler.runtime.patch import Delta
 from pcompiler.runtime.prefix import ROOM, Prefix
+from pcompiler.runtime.row_attention import Attention
 
 NAME = "pcompiler_rows"  # of our attention, where transformers keeps them by name
 
@@ -47,6 +49,7 @@ class BatchRow:
         patch = prefix.patch
         placed = patch.to(model.device.handle, model.device.dtype) if patch else None
         self.deltas = placed.deltas if placed else {}
+        self._causal: torch.Tensor | None = None  # over own keys, as last made
 
     def read(self) -> Prefix:
         """All of it so far as a prefix of its own; only after a prefix that leaves nothing out."""
@@ -63,9 +66,22 @@ class BatchRow:
         values: torch.Tensor,
         model: Attention,
     ) -> torch.Tensor:
-        """As the model does; see ``Row``."""
-        keys, values = self._layers[module.layer_idx].update(keys, values)
-        return model(module, q, keys, values, self._mask(module, q.shape[2], keys.shape[2], model))
+        """By a kernel, where there is one; else as the model does; see ``Row``."""
+        layer, new = module.layer_idx, q.shape[2]
+        keys, values = self._layers[layer].update(keys, values)
+        if window_of(self._model, module) is None:
+            inputs = (self.prefix, layer, q, keys, values)
+            found = model.by_kernel(*inputs, lambda: self._own_mask(new))
+            if found is not None:
+                return found
+        return model(module, q, keys, values, self._mask(module, new, keys.shape[2], model))
+
+    def _own_mask(self, new: int) -> torch.Tensor | None:
+        """(new, own), one for all layers; none: the last token sees all of its own."""
+        shape = (new, self.length + new)
+        if new > 1 and (self._causal is None or self._causal.shape != shape):
+            self._causal = causal(self._model, *shape)
+        return self._causal if new > 1 else None
 
     def _mask(
         self,
@@ -82,7 +98,7 @@ class BatchRow:
         place, low = model.device.handle, torch.finfo(model.device.dtype).min
         own = torch.arange(prefix.length, end, device=place)
         at = own[-new:, None]
-        parts = [_additive(_visible(own, at, window), model)[None]]
+        parts = [additive(model, _visible(own, at, window))[None]]
         if prefix.bias is not None:
             before = over_prefix(model, prefix, module.layer_idx, module, at[:, 0])
             # A masked key with a negative β would pass the dtype's end.
@@ -94,7 +110,7 @@ class BatchRow:
             seen = torch.ones(new, prefix.kept, dtype=torch.bool, device=place)
             if window is not None:
                 seen = _visible(before, at, window)
-            parts = [_additive(seen, model)[None], parts[0]]
+            parts = [additive(model, seen)[None], parts[0]]
         return torch.cat(parts, dim=-1)[None]
 
 
@@ -102,43 +118,6 @@ def _visible(keys: torch.Tensor, at: torch.Tensor, window: int | None) -> torch.
     """(t, n): which positions (n,) are seen from (t, 1)."""
     seen = keys <= at
     return seen if window is None else seen & (keys > at - window)
-
-
-def _additive(visible: torch.Tensor, model: LanguageModel) -> torch.Tensor:
-    dtype = model.device.dtype
-    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return mask.masked_fill_(~visible, torch.finfo(dtype).min)
-
-
-@dataclass(frozen=True)
-class Attention:
-    """The model's own, as it would be called for a row alone.
-
-    Attributes:
-        function: of transformers.
-        causal: without a mask, tokens with none before them see those up to their own.
-        settings: what it is called with beside tensors: ``scaling`` and more.
-    """
-
-    function: Callable[..., tuple[torch.Tensor, object]]
-    causal: bool
-    settings: Mapping[str, Any]
-
-    def __call__(
-        self,
-        module: Any,  # noqa: ANN401
-        q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        mask: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """(1, H, t, d) queries, (1, H_kv, s, d) keys, (1, 1 or H, t, s) mask → (1, t, H, d)."""
-        return self.function(module, q, keys, values, mask, **self.settings)[0]
-
-    def shows_all(self, new: int, keys: int, window: int | None) -> bool:
-        """Whether so many new tokens at the end of all keys see what they should with no mask."""
-        inside = window is None or keys <= window
-        return inside and (new == 1 or (self.causal and new == keys))
 
 
 class Row(Protocol):

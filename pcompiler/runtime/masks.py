@@ -25,17 +25,22 @@ def for_family(
     config = model.hf.config
     window = getattr(config, "sliding_window", None)
     if model.card.family not in MASK_BY_LAYER_TYPE:
-        return additive(model, visible(window))
+        return additive(model, visible(window))[None, None]
     kinds = {"full_attention", *(getattr(config, "layer_types", None) or ())}
     return {
-        kind: additive(model, visible(None if kind == "full_attention" else window))
+        kind: additive(model, visible(None if kind == "full_attention" else window))[None, None]
         for kind in kinds
     }
 
 
 def additive(model: LanguageModel, visible: torch.Tensor) -> torch.Tensor:
-    """(new, old + new) booleans → (1, 1, new, old + new) in the model's dtype."""
+    """Booleans → as many numbers in the model's dtype and place, the least where one is false."""
     dtype = model.device.dtype
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    mask.masked_fill_(~visible, torch.finfo(dtype).min)
-    return mask[None, None].to(model.device.handle)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min).to(model.device.handle)
+
+
+def causal(model: LanguageModel, new: int, own: int) -> torch.Tensor:
+    """(new, own), additive: the last of a text's tokens, each of which sees those up to itself."""
+    ones = torch.ones(new, own, dtype=torch.bool, device=model.device.handle)
+    return additive(model, ones.tril(own - new))

@@ -22,6 +22,7 @@ from pcompiler.runtime.in_place import biased, in_place, over_prefix, window_of
 from pcompiler.runtime.masks import additive, for_family
 from pcompiler.runtime.patch import Delta
 from pcompiler.runtime.prefix import Prefix
+from pcompiler.runtime.row_attention import Attention
 from pcompiler.runtime.short_texts import Reading, attend_in_parts, table
 from pcompiler.runtime.together import joint
 
@@ -61,7 +62,7 @@ class PackedRow:
         room: int = 128,
         cache: DynamicCache | None = None,
     ) -> None:
-        self.model, self.prefix = model, prefix
+        self.model, self.prefix, self.rows = model, prefix, rows
         self.cache = prefix.cache(model, room) if cache is None else cache
         self._places: list[list[int]] = [[] for _ in range(rows)]  # of each one's tokens
         nothing = torch.empty(0, dtype=torch.long, device=model.device.handle)
@@ -131,7 +132,7 @@ class PackedRow:
     @property
     def alone(self) -> bool:
         """Whether there is one continuation, after keys without biases: plain causal order."""
-        return len(self._places) == 1 and self.prefix.bias is None
+        return self.rows == 1 and self.prefix.bias is None
 
     def sees(self, tokens: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Of tokens that were taken last, the table of what each one sees; see ``table``."""
@@ -210,10 +211,16 @@ class _Turn:
         q: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
-        model: batch.Attention,
+        model: Attention,
     ) -> torch.Tensor:
-        """By a table of what is seen, where C++ does it; else as the model does, with a mask."""
-        keys, values = self._packed.cache.layers[module.layer_idx].update(keys, values)
+        """By a kernel or a table of what is seen, where there is one; else as the model does."""
+        packed, layer = self._packed, module.layer_idx
+        keys, values = packed.cache.layers[layer].update(keys, values)
+        if window_of(packed.model, module) is None:
+            inputs = (packed.prefix, layer, q, keys, values)
+            found = model.by_kernel(*inputs, lambda: self._own_mask)
+            if found is not None:
+                return found
         if self._reading is not None:
             cap = model.settings.get("softcap")
             scene = self._reading.scene(module, keys[0], values[0], model.settings["scaling"], cap)
@@ -221,19 +228,27 @@ class _Turn:
                 return attend_in_parts(q[0], scene)[None]
         return model(module, q, keys, values, self._mask(module, q.shape[2], keys.shape[2], model))
 
+    @cached_property
+    def _own_mask(self) -> torch.Tensor | None:
+        """(new, own), one for all layers; none: the one token that is read sees all of its own."""
+        packed = self._packed
+        if packed.rows == len(packed.positions(self._seen)) == 1:
+            return None
+        return additive(packed.model, packed.visible(self._seen, None)[:, packed.prefix.kept :])
+
     def _mask(
         self,
         module: Any,  # noqa: ANN401
         new: int,
         keys: int,
-        attention: batch.Attention,
+        attention: Attention,
     ) -> torch.Tensor | None:
         packed = self._packed
         model, prefix, window = packed.model, packed.prefix, window_of(packed.model, module)
         if packed.alone and attention.shows_all(new, keys, window):
             return None
         if window not in self._masks:
-            self._masks[window] = additive(model, packed.visible(self._seen, window))
+            self._masks[window] = additive(model, packed.visible(self._seen, window))[None, None]
         mask = self._masks[window]
         if prefix.bias is None:
             return mask

@@ -52,7 +52,7 @@ def _fold(scores, v, q, output, top, total, WIDE: tl.constexpr):
 
 
 @triton.jit
-def attend_kernel(
+def prefix_attention_kernel(
     q, keys, values, key_scales, value_scales, bias, own_keys, own_values, mask, out, parts,
     t, m, s, d, groups, scale, chunk, q_head, q_row, key_head, key_row, value_head, value_row,
     key_scale_head, key_scale_row, value_scale_head, value_scale_row, bias_head,
@@ -140,7 +140,7 @@ def join_kernel(parts, out, rows, d, count, PARTS: tl.constexpr, WIDTH: tl.const
     tl.store(out + row * d + column, joined.to(out.dtype.element_ty), mask=inside)
 
 
-def attend(
+def prefix_attention(
     q: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
@@ -152,7 +152,7 @@ def attend(
     key_scales: torch.Tensor | None = None,
     value_scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """See ``ops.attend``; each tensor's last dimension contiguous."""
+    """See ``ops.prefix_attention``; each tensor's last dimension contiguous."""
     (heads, t, d), (kv_heads, m, _), s = q.shape, keys.shape, own_keys.shape[1]
     present = [x for x in (bias, mask, key_scales, value_scales) if x is not None]
     check(heads % kv_heads == 0, "query heads are a multiple of KV heads.")
@@ -178,7 +178,7 @@ def attend(
     scales = (key_scales, value_scales) if group else (keys, values)
     assert scales[0] is not None
     assert scales[1] is not None
-    attend_kernel[(kv_heads, blocks, count)](
+    prefix_attention_kernel[(kv_heads, blocks, count)](
         q, keys, values, *scales, q if bias is None else bias, own_keys, own_values,
         q if mask is None else mask, out, parts, t, m, s, d, groups, scale, chunk,
         *q.stride()[:2], *keys.stride()[:2], *values.stride()[:2], *scales[0].stride()[:2],

@@ -1,0 +1,78 @@
+"""Attention of one row among those that share a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pcompiler.ops import prefix_attention
+from pcompiler.runtime.prefix import Prefix
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The model's own, as it would be called for a row alone, and a kernel that may replace it.
+
+    Attributes:
+        function: of transformers.
+        causal: without a mask, tokens with none before them see those up to their own.
+        settings: what it is called with beside tensors: ``scaling`` and more.
+    """
+
+    function: Callable[..., tuple[torch.Tensor, object]]
+    causal: bool
+    settings: Mapping[str, Any]
+
+    def __call__(
+        self,
+        module: Any,  # noqa: ANN401
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """(1, H, t, d) queries, (1, H_kv, s, d) keys, (1, 1 or H, t, s) mask → (1, t, H, d)."""
+        return self.function(module, q, keys, values, mask, **self.settings)[0]
+
+    def shows_all(self, new: int, keys: int, window: int | None) -> bool:
+        """Whether so many new tokens at the end of all keys see what they should with no mask."""
+        inside = window is None or keys <= window
+        return inside and (new == 1 or (self.causal and new == keys))
+
+    def by_kernel(
+        self,
+        prefix: Prefix,
+        layer: int,
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        own_mask: Callable[[], torch.Tensor | None],
+    ) -> torch.Tensor | None:
+        """The same for a few tokens in one kernel; none: there is none for such inputs.
+
+        Args:
+            prefix: whose keys come first.
+            layer: number of a layer without a sliding window.
+            q: (1, H, t, d) queries.
+            keys: (1, H_kv, width + own, d), the layer's.
+            values: likewise.
+            own_mask: makes what is added to the logits of own keys, (t, own) in q's dtype; none:
+                all are seen.
+
+        Returns:
+            (1, t, H, d).
+        """
+        if self.settings.get("softcap") is not None:
+            return None
+        width, scale = prefix.widths[layer], self.settings["scaling"]
+        (before, own), (before_values, own_values) = (
+            (x[0, :, :width], x[0, :, width:]) for x in (keys, values)
+        )
+        inputs = (q[0], before, before_values, own, own_values, scale)
+        if prefix_attention.path(*inputs) is None:
+            return None
+        bias = None if prefix.bias is None else prefix.bias[layer, :, :width].to(q.dtype)
+        return prefix_attention(*inputs, bias, own_mask()).transpose(0, 1)[None]

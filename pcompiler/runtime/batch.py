@@ -2,7 +2,8 @@
 
 The tokens of all rows lie end to end in one sequence, so every linear layer reads its weights
 once for all of them. Attention is computed row by row against the row's own keys, by the very
-function that the model would use alone; a patch is added to its row's part of a layer's output.
+function that the model would use alone or, of a few tokens on CUDA, by one kernel; a patch is added
+to its row's part of a layer's output.
 There is no padding, and rows may join, leave and read several tokens in any step.
 """
 

@@ -27,8 +27,6 @@ MAX_ZSTD_THREADS = 64
 PRECISIONS = ("auto", "model", "bfloat16")
 RANKINGS = ("probes", "surprise", "lexical")
 DUPLICATES = ("auto", "exact", "near", "meaning")
-
-
 DURABILITIES = ("process", "power")
 STORE_RANGES: dict[str, tuple[float, float]] = {
     "cache_mb": (0, 2**20),

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from pcompiler.compiler import Compiler
-from pcompiler.config import CompileConfig, Config, ProbeConfig, StoreConfig
+from pcompiler.config import Config, ProbeConfig, StoreConfig
 from pcompiler.device import pick
 from pcompiler.embed.static import Static
 from pcompiler.model import LanguageModel
@@ -135,12 +135,8 @@ def endless_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """Few and short probes, a store of its own, the same precision on every processor."""
-    probes = ProbeConfig(
-        self_study=3, fitting=18, query_tokens=8, answer_tokens=6, precision="model"
-    )
     return Config(
-        compile=CompileConfig(),
-        probes=probes,
+        probes=ProbeConfig(3, 18, query_tokens=8, answer_tokens=6, precision="model"),
         store=StoreConfig(path=str(tmp_path / "store")),
     )
 

@@ -252,9 +252,8 @@ def desk(served: Server) -> dict[str, Any]:
 def machines(tmp_path: Path) -> Iterator[Machines]:
     """Machines that share a folder."""
     (tmp_path / "remote").mkdir()
-    made = Machines(tmp_path, (tmp_path / "remote").as_uri())
-    yield made
-    made.close()
+    with Machines(tmp_path, (tmp_path / "remote").as_uri()) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -278,9 +277,8 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[objects.Prox
 @pytest.fixture
 def s3_machines(s3: objects.Proxy, tmp_path: Path) -> Iterator[Machines]:  # noqa: ARG001
     """Machines that share a bucket of that server."""
-    made = Machines(tmp_path, f"s3://bucket/{tmp_path.parent.name}/{tmp_path.name}")
-    yield made
-    made.close()
+    with Machines(tmp_path, f"s3://bucket/{tmp_path.parent.name}/{tmp_path.name}") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bare import PROBES, PROMPT, artifact
 
+from pcompiler.closing import Closing
 from pcompiler.config import StoreConfig
 from pcompiler.remote import opened, parcel
 from pcompiler.remote.shared import Shared
@@ -29,7 +30,7 @@ sys.stdin.read()
 """
 
 
-class Machines:
+class Machines(Closing):
     """Opens the store of a machine by its name; what is open is closed at the end."""
 
     def __init__(self, place: Path, url: str) -> None:

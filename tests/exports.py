@@ -26,6 +26,7 @@ RunReadme = Callable[[Path], dict[str, Any]]
 QUERY = "When do you open?"
 BEFORE, AFTER = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 PROMPT = "The desk opens at nine. It closes at five, and at noon on Saturdays."
+ROUNDING = 5e-6  # relative: our attention of short texts adds up in another order than torch's
 
 
 def header_for(model: LanguageModel, target: str, body: bytes, size: int) -> Header:
@@ -127,7 +128,7 @@ def check_readme(names: dict[str, Any], model: LanguageModel, artifact: Artifact
     cache = {"past_key_values": names["past"]()} if "past" in names else {}
     with torch.no_grad():
         theirs = names["model"](input_ids=query, **cache).logits[0].float()
-    assert apart(theirs, ours(model, artifact, query[0].tolist())) < 2e-6
+    assert apart(theirs, ours(model, artifact, query[0].tolist())) < ROUNDING
     answer = names["answer"][0, query.shape[1] :].tolist()
     assert answer == generated(model, artifact)
     assert names["printed"].strip() == model.tokenizer.decode(answer, True).strip()

@@ -55,12 +55,14 @@ def test_a_worker_that_is_killed_under_load_breaks_its_own_requests_and_is_repla
     until_there_are(server, 2)
     with ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(asks, server, stop, path) for _ in range(8)]
-        time.sleep(1)
-        victim = server.workers[0]
-        os.kill(victim, signal.SIGKILL)
-        until_there_are(server, 2, without=victim)
-        time.sleep(1)
-        stop.set()
+        try:
+            time.sleep(1)
+            victim = server.workers[0]
+            os.kill(victim, signal.SIGKILL)
+            until_there_are(server, 2, without=victim)
+            time.sleep(1)
+        finally:
+            stop.set()  # the pool waits for them, whatever went wrong
         results = [one.result() for one in asking]
     assert sum(answered for answered, _, _ in results) > 100
     assert all(broken <= 3 for _, broken, _ in results), results  # the others went on

@@ -60,12 +60,12 @@ def test_products_in_bfloat16_move_agreement_by_less_than_a_point(
 ) -> None:
     found = {}
     for precision in ("model", "bfloat16"):
-        config = Config(probes=ProbeConfig(fitting=24, precision=precision))
+        config = Config(probes=ProbeConfig(fitting=16, precision=precision))
         with Compiler(model=smollm2, store=tmp_path / precision, config=config) as compiler:
-            queries = [*ROLE.held_out, *ROLE.uncovered]
+            queries = ROLE.held_out[:14]
             found[precision] = compiler.compile(ROLE.source, "kv", queries, factor=10).fidelity
     exact, rounded = found["model"], found["bfloat16"]
-    assert exact.answer_tokens == rounded.answer_tokens > 400
+    assert exact.answer_tokens == rounded.answer_tokens > 250
     assert abs(rounded.agreement - exact.agreement) < 0.01
     assert abs(rounded.kl - exact.kl) < 0.2 * exact.kl
     assert rounded.kl != exact.kl  # else nothing was rounded

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import pytest
 import torch
+from conftest import endless
 
+from pcompiler.closing import Closing
 from pcompiler.compiler import Compiler
-from pcompiler.config import StoreConfig
+from pcompiler.config import Config, ProbeConfig, StoreConfig
 from pcompiler.model import LanguageModel
 from pcompiler.runtime import batch
 from pcompiler.serve import scheduler as scheduling
@@ -64,7 +68,20 @@ class Watched:
         return batch.forward(model, feeds)
 
 
-class Make:
+@contextmanager
+def every_way(folder: Path) -> Iterator[Compiler]:
+    """A store with an artifact of each kind, under the kind's name; answers never end by itself."""
+    config = Config(
+        probes=ProbeConfig(self_study=3, fitting=18, query_tokens=8, answer_tokens=6),
+        store=StoreConfig(path=str(folder / "store")),
+    )
+    with Compiler(model=endless(), config=config) as compiler:
+        for name, settings in WAYS.items():
+            compiler.compile(PROMPT, name=name, **settings)
+        yield compiler
+
+
+class Make(Closing):
     """Makes schedulers over the store of a compiler, and closes them."""
 
     def __init__(self, compiled: Compiler) -> None:

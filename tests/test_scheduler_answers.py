@@ -6,40 +6,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from chats import PROMPT, WAYS, Asking, Make, chat
-from conftest import endless, tiny
+from chats import PROMPT, WAYS, Asking, Make, chat, every_way
+from conftest import tiny
 
 from pcompiler.compiler import Compiler
-from pcompiler.config import Config, ProbeConfig, StoreConfig
 from pcompiler.errors import InputError, NotFoundError
-from pcompiler.model import LanguageModel
 from pcompiler.serve.contract import ChatRequest, Message
 
 
 @pytest.fixture(scope="module")
-def model() -> LanguageModel:
-    return endless()
-
-
-@pytest.fixture(scope="module")
-def compiled(model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compiler]:
-    """A store with an artifact of each kind, under the kind's name."""
-    path = tmp_path_factory.mktemp("compiled") / "store"
-    config = Config(
-        probes=ProbeConfig(self_study=3, fitting=18, query_tokens=8, answer_tokens=6),
-        store=StoreConfig(path=str(path)),
-    )
-    with Compiler(model=model, config=config) as compiler:
-        for name, settings in WAYS.items():
-            compiler.compile(PROMPT, name=name, **settings)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compiler]:
+    with every_way(tmp_path_factory.mktemp("compiled")) as compiler:
         yield compiler
 
 
 @pytest.fixture
 def make(compiled: Compiler) -> Iterator[Make]:
-    made = Make(compiled)
-    yield made
-    made.close()
+    with Make(compiled) as made:
+        yield made
 
 
 @pytest.mark.parametrize("sampled", [{}, {"temperature": 1.0, "top_p": 0.9, "seed": 7}])

@@ -60,22 +60,15 @@ class BatchRow:
         return Prefix(keys, values, self.prefix.length + self.length, patch=self.prefix.patch)
 
     def attend(
-        self,
-        module: Any,  # noqa: ANN401
-        q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        model: Attention,
+        self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, alone: Attention
     ) -> torch.Tensor:
         """By a kernel, where there is one; else as the model does; see ``Row``."""
-        layer, new = module.layer_idx, q.shape[2]
-        keys, values = self._layers[layer].update(keys, values)
-        if window_of(self._model, module) is None:
-            inputs = (self.prefix, layer, q, keys, values)
-            found = model.by_kernel(*inputs, lambda: self._own_mask(new))
-            if found is not None:
-                return found
-        return model(module, q, keys, values, self._mask(module, new, keys.shape[2], model))
+        new = q.shape[2]
+        keys, values = self._layers[alone.layer].update(keys, values)
+        found = alone.by_kernel(self.prefix, q, keys, values, lambda: self._own_mask(new))
+        if found is not None:
+            return found
+        return alone(q, keys, values, self._mask(alone, new, keys.shape[2]))
 
     def _own_mask(self, new: int) -> torch.Tensor | None:
         """(new, own), one for all layers; none: the last token sees all of its own."""
@@ -84,24 +77,18 @@ class BatchRow:
             self._causal = causal(self._model, *shape)
         return self._causal if new > 1 else None
 
-    def _mask(
-        self,
-        module: Any,  # noqa: ANN401
-        new: int,
-        keys: int,
-        attention: Attention,
-    ) -> torch.Tensor | None:
+    def _mask(self, alone: Attention, new: int, keys: int) -> torch.Tensor | None:
         """What a layer's attention hides, (1, 1 or H, new, keys); none: no mask is needed."""
-        model, prefix, window = self._model, self.prefix, window_of(self._model, module)
+        model, prefix, window = self._model, self.prefix, alone.window
         end = prefix.length + self.length + new
-        if prefix.bias is None and attention.shows_all(new, keys, window):
+        if prefix.bias is None and alone.shows_all(new, keys):
             return None
         place, low = model.device.handle, torch.finfo(model.device.dtype).min
         own = torch.arange(prefix.length, end, device=place)
         at = own[-new:, None]
         parts = [additive(model, _visible(own, at, window))[None]]
         if prefix.bias is not None:
-            before = over_prefix(model, prefix, module.layer_idx, module, at[:, 0])
+            before = over_prefix(model, prefix, alone.layer, alone.module, at[:, 0])
             # A masked key with a negative β would pass the dtype's end.
             before = before.clamp_min(low).expand(-1, new, -1)
             parts = [before, parts[0].expand(len(before), -1, -1)]
@@ -130,21 +117,15 @@ class Row(Protocol):
         ...
 
     def attend(
-        self,
-        module: Any,  # noqa: ANN401
-        q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        model: Attention,
+        self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, alone: Attention
     ) -> torch.Tensor:
         """Take in new (1, H_kv, t, d) keys and values of a layer, and attend to all of them.
 
         Args:
-            module: the layer's attention.
             q: (1, H, t, d) queries.
             keys: of the new tokens.
             values: likewise.
-            model: how it would be done for the row alone.
+            alone: how it would be done for the row alone, and in which layer.
 
         Returns:
             (1, t, H, d).
@@ -229,6 +210,7 @@ def run(model: LanguageModel, parts: Sequence[Part]) -> torch.Tensor:
             position_ids=torch.tensor([positions], device=device),
             use_cache=False,
             logits_to_keep=torch.tensor(wanted, dtype=torch.long, device=device),
+            pcompiler_model=model,
             pcompiler_parts=places,
             pcompiler_attention=attention,
         )
@@ -271,18 +253,20 @@ def _attention(
     value: torch.Tensor,
     _mask: None,
     *,
+    pcompiler_model: LanguageModel,
     pcompiler_parts: Sequence[tuple[Row, slice]],
     pcompiler_attention: str,
     **settings: Any,  # noqa: ANN401
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls for each layer; see its ``AttentionInterface``."""
     eager = sys.modules[type(module).__module__].eager_attention_forward
-    alone = ALL_ATTENTION_FUNCTIONS.get_interface(pcompiler_attention, eager)
-    model = Attention(alone, alone is not eager, settings)
+    function = ALL_ATTENTION_FUNCTIONS.get_interface(pcompiler_attention, eager)
+    window = window_of(pcompiler_model, module)
+    alone = Attention(module, window, function, function is not eager, settings)
     outputs = []
     for row, part in pcompiler_parts:
         own = query[:, :, part], key[:, :, part], value[:, :, part]
-        outputs.append(row.attend(module, *own, model))
+        outputs.append(row.attend(*own, alone))
     return torch.cat(outputs, dim=1), None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from transformers import DynamicCache
@@ -18,7 +18,7 @@ from transformers import DynamicCache
 from pcompiler.attention import attend
 from pcompiler.model import LanguageModel
 from pcompiler.runtime import batch
-from pcompiler.runtime.in_place import biased, in_place, over_prefix, window_of
+from pcompiler.runtime.in_place import biased, in_place, over_prefix
 from pcompiler.runtime.masks import additive, for_family
 from pcompiler.runtime.patch import Delta
 from pcompiler.runtime.prefix import Prefix
@@ -206,27 +206,19 @@ class _Turn:
             layer.keys, layer.values = layer.keys[:, :, :end], layer.values[:, :, :end]
 
     def attend(
-        self,
-        module: Any,  # noqa: ANN401
-        q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        model: Attention,
+        self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, alone: Attention
     ) -> torch.Tensor:
         """By a kernel or a table of what is seen, where there is one; else as the model does."""
-        packed, layer = self._packed, module.layer_idx
-        keys, values = packed.cache.layers[layer].update(keys, values)
-        if window_of(packed.model, module) is None:
-            inputs = (packed.prefix, layer, q, keys, values)
-            found = model.by_kernel(*inputs, lambda: self._own_mask)
-            if found is not None:
-                return found
+        packed = self._packed
+        keys, values = packed.cache.layers[alone.layer].update(keys, values)
+        found = alone.by_kernel(packed.prefix, q, keys, values, lambda: self._own_mask)
+        if found is not None:
+            return found
         if self._reading is not None:
-            cap = model.settings.get("softcap")
-            scene = self._reading.scene(module, keys[0], values[0], model.settings["scaling"], cap)
+            scene = self._reading.scene(alone, keys[0], values[0])
             if attend.path(q[0], scene):
                 return attend_in_parts(q[0], scene)[None]
-        return model(module, q, keys, values, self._mask(module, q.shape[2], keys.shape[2], model))
+        return alone(q, keys, values, self._mask(alone, q.shape[2], keys.shape[2]))
 
     @cached_property
     def _own_mask(self) -> torch.Tensor | None:
@@ -236,24 +228,19 @@ class _Turn:
             return None
         return additive(packed.model, packed.visible(self._seen, None)[:, packed.prefix.kept :])
 
-    def _mask(
-        self,
-        module: Any,  # noqa: ANN401
-        new: int,
-        keys: int,
-        attention: Attention,
-    ) -> torch.Tensor | None:
+    def _mask(self, alone: Attention, new: int, keys: int) -> torch.Tensor | None:
         packed = self._packed
-        model, prefix, window = packed.model, packed.prefix, window_of(packed.model, module)
-        if packed.alone and attention.shows_all(new, keys, window):
+        model, prefix, window = packed.model, packed.prefix, alone.window
+        if packed.alone and alone.shows_all(new, keys):
             return None
         if window not in self._masks:
             self._masks[window] = additive(model, packed.visible(self._seen, window))[None, None]
         mask = self._masks[window]
         if prefix.bias is None:
             return mask
-        layer, positions = module.layer_idx, packed.positions(self._seen)
-        return biased(mask, over_prefix(model, prefix, layer, module, positions), prefix.kept)
+        positions = packed.positions(self._seen)
+        extra = over_prefix(model, prefix, alone.layer, alone.module, positions)
+        return biased(mask, extra, prefix.kept)
 
 
 def _extend_together(calls: Sequence[Extension]) -> list[torch.Tensor]:

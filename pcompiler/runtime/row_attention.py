@@ -14,48 +14,51 @@ from pcompiler.runtime.prefix import Prefix
 
 @dataclass(frozen=True)
 class Attention:
-    """The model's own, as it would be called for a row alone, and a kernel that may replace it.
+    """One layer's, as it would be called for a row alone, and a kernel that may replace it.
 
     Attributes:
+        module: the layer's, of transformers.
+        window: its sliding window, in tokens; none: it has none.
         function: of transformers.
         causal: without a mask, tokens with none before them see those up to their own.
         settings: what it is called with beside tensors: ``scaling`` and more.
     """
 
+    module: Any
+    window: int | None
     function: Callable[..., tuple[torch.Tensor, object]]
     causal: bool
     settings: Mapping[str, Any]
 
+    @property
+    def layer(self) -> int:
+        """Its number, from 0."""
+        number: int = self.module.layer_idx
+        return number
+
     def __call__(
-        self,
-        module: Any,  # noqa: ANN401
-        q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        mask: torch.Tensor | None,
+        self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """(1, H, t, d) queries, (1, H_kv, s, d) keys, (1, 1 or H, t, s) mask → (1, t, H, d)."""
-        return self.function(module, q, keys, values, mask, **self.settings)[0]
+        return self.function(self.module, q, keys, values, mask, **self.settings)[0]
 
-    def shows_all(self, new: int, keys: int, window: int | None) -> bool:
+    def shows_all(self, new: int, keys: int) -> bool:
         """Whether so many new tokens at the end of all keys see what they should with no mask."""
-        inside = window is None or keys <= window
+        inside = self.window is None or keys <= self.window
         return inside and (new == 1 or (self.causal and new == keys))
 
     def by_kernel(
         self,
         prefix: Prefix,
-        layer: int,
         q: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
         own_mask: Callable[[], torch.Tensor | None],
     ) -> torch.Tensor | None:
-        """The same for a few tokens in one kernel; none: there is none for such inputs.
+        """The same for a few tokens in one kernel; none: there is none for such a layer or inputs.
 
         Args:
             prefix: whose keys come first.
-            layer: number of a layer without a sliding window.
             q: (1, H, t, d) queries.
             keys: (1, H_kv, width + own, d), the layer's.
             values: likewise.
@@ -65,14 +68,14 @@ class Attention:
         Returns:
             (1, t, H, d).
         """
-        if self.settings.get("softcap") is not None:
+        if self.window is not None or self.settings.get("softcap") is not None:
             return None
-        width, scale = prefix.widths[layer], self.settings["scaling"]
+        width, scale = prefix.widths[self.layer], self.settings["scaling"]
         (before, own), (before_values, own_values) = (
             (x[0, :, :width], x[0, :, width:]) for x in (keys, values)
         )
         inputs = (q[0], before, before_values, own, own_values, scale)
         if prefix_attention.path(*inputs) is None:
             return None
-        bias = None if prefix.bias is None else prefix.bias[layer, :, :width].to(q.dtype)
+        bias = None if prefix.bias is None else prefix.bias[self.layer, :, :width].to(q.dtype)
         return prefix_attention(*inputs, bias, own_mask()).transpose(0, 1)[None]

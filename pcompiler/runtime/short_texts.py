@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from pcompiler.attention import Scene, attend
 from pcompiler.model import LanguageModel
-from pcompiler.runtime.in_place import over_prefix, window_of
+from pcompiler.runtime.in_place import over_prefix
 from pcompiler.runtime.prefix import Prefix
+from pcompiler.runtime.row_attention import Attention
 
 MOST_LOGITS = 2**22  # at once, over the prefix: they stay in the processor's cache
 
@@ -37,26 +37,21 @@ class Reading:
     positions: torch.Tensor
     seen: torch.Tensor
 
-    def scene(
-        self,
-        module: Any,  # noqa: ANN401 - a layer's attention
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        scaling: float,
-        softcap: float | None = None,
-    ) -> Scene:
+    def scene(self, alone: Attention, keys: torch.Tensor, values: torch.Tensor) -> Scene:
         """What the tokens' queries meet among (H_kv, m + n, d) keys of a layer."""
-        m, seen = self.prefix.widths[module.layer_idx], self.seen
-        if (window := window_of(self.model, module)) is not None:
-            seen = seen[:, :window]
+        m, seen, settings = self.prefix.widths[alone.layer], self.seen, alone.settings
+        if alone.window is not None:
+            seen = seen[:, : alone.window]
         parts = (keys[:, :m], values[:, :m], keys[:, m:], values[:, m:])
-        return Scene(*parts, seen, scaling, self._bias(module, m, window), softcap)
+        bias = self._bias(alone, m)
+        return Scene(*parts, seen, settings["scaling"], bias, settings.get("softcap"))
 
-    def _bias(self, module: Any, width: int, window: int | None) -> torch.Tensor | None:  # noqa: ANN401
+    def _bias(self, alone: Attention, width: int) -> torch.Tensor | None:
         """(1 or H; 1 or t; width), what a layer adds to logits over the prefix."""
         if self.prefix.bias is not None:
-            return over_prefix(self.model, self.prefix, module.layer_idx, module, self.positions)
-        if window is None:
+            at = (alone.layer, alone.module, self.positions)
+            return over_prefix(self.model, self.prefix, *at)
+        if (window := alone.window) is None:
             return None
         assert width == self.prefix.length, "a window needs every position"
         gone = torch.arange(width) <= (self.positions - window)[:, None]

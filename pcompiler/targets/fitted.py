@@ -207,8 +207,8 @@ def companion(
     """``best`` of a cache with its patch and the same cache without.
 
     Only where the patch is left out is another cache fitted, on a walk without patches, which
-    takes a third of a compile. Of three articles at 10, 20 and 50×, the cache of the one walk was
-    within 1, 3 and 8 % of the other's KL, and better than both with its patch, nine times of nine.
+    takes a third of a compile. Of two articles at 10, 20 and 50× and a third at 10×, the cache of
+    the one walk was within 1, 3 and 8 % of the other's KL, and with its patch better than both.
     """
     chosen, notes = best(compilation, patched, replace(patched, patch=None))
     asked = compilation.config.targets.strength is not None

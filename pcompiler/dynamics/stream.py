@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from collections.abc import Sequence
 from itertools import accumulate
@@ -10,8 +11,8 @@ import torch
 
 from pcompiler.device import Device
 
-IN_MEMORY_BYTES = 2**25  # of one stream
-ON_DEVICE_BYTES = 2**28  # of one stream on an accelerator, where each move from the host is a wait
+IN_MEMORY_BYTES = 2**25  # of one stream, or of those alike that are there together
+ON_DEVICE_BYTES = 2**28  # the same on an accelerator, where each move from the host is a wait
 
 
 class Stream:
@@ -24,6 +25,7 @@ class Stream:
         lengths: tokens of each pack.
         width: numbers a token.
         dtype: of them; none: the model's.
+        alike: streams of this size that are there together.
     """
 
     def __init__(
@@ -32,10 +34,25 @@ class Stream:
         lengths: Sequence[int],
         width: int,
         dtype: torch.dtype | None = None,
+        alike: int = 1,
     ) -> None:
         self._device = device.handle
-        self._whole = _allocate(sum(lengths), width, device, dtype or device.dtype)
+        self._file: mmap.mmap | None = None
+        shape, dtype = (sum(lengths), width), dtype or device.dtype
+        together = shape[0] * width * dtype.itemsize * alike
+        if not device.is_host and together <= ON_DEVICE_BYTES:
+            self._whole = torch.empty(shape, dtype=dtype, device=self._device)
+        elif together <= IN_MEMORY_BYTES:
+            self._whole = torch.empty(shape, dtype=dtype)
+        else:
+            self._file = _mapped(together // alike)
+            self._whole = torch.frombuffer(self._file, dtype=dtype).view(shape)
         self._ends = [0, *accumulate(lengths)]
+
+    def rest(self) -> None:
+        """Let the system have the memory of what is in a file, until it is read again."""
+        if self._file is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._file.madvise(mmap.MADV_DONTNEED)
 
     def __getitem__(self, packs: int | slice) -> torch.Tensor:
         """Of one pack, or of some that follow each other, end to end."""
@@ -49,12 +66,8 @@ class Stream:
         return self._whole[self._ends[one.start] : self._ends[one.stop]]
 
 
-def _allocate(rows: int, width: int, device: Device, dtype: torch.dtype) -> torch.Tensor:
-    size = rows * width * dtype.itemsize
-    if not device.is_host and size <= ON_DEVICE_BYTES:
-        return torch.empty(rows, width, dtype=dtype, device=device.handle)
-    if size <= IN_MEMORY_BYTES:
-        return torch.empty(rows, width, dtype=dtype)
-    with tempfile.NamedTemporaryFile(prefix="pcompiler-") as file:  # unlinked, but mapped
-        flat = torch.from_file(file.name, shared=True, size=rows * width, dtype=dtype)
-        return flat.view(rows, width)
+def _mapped(size: int) -> mmap.mmap:
+    """So many bytes of a file that nobody else sees."""
+    with tempfile.TemporaryFile(prefix="pcompiler-") as file:  # stays as long as it is mapped
+        file.truncate(size)
+        return mmap.mmap(file.fileno(), size)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import FAMILY_EXTRAS, tiny
 from test_patch import random_patch, thinned
+from transformers import DynamicCache
 
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.batch import BatchRow, Feed, forward
@@ -41,13 +42,15 @@ def prefixes(model: LanguageModel) -> dict[str, Prefix]:
 def test_each_row_is_what_it_is_alone_as_rows_join_read_and_leave(family: str, seed: int) -> None:
     model, draw = tiny(family), random.Random(seed)
     kinds = prefixes(model)
-    going: dict[str, tuple[BatchRow, PackedRow]] = {}
+    going: dict[str, tuple[BatchRow, PackedRow, DynamicCache]] = {}
     compared = dict.fromkeys(kinds, 0)
     for _ in range(40):
         for name in [n for n in going if draw.random() < 0.15]:
             del going[name]
         for name in [n for n in kinds if n not in going and draw.random() < 0.4]:
-            going[name] = BatchRow(model, kinds[name], 4), PackedRow(model, kinds[name], 1)
+            prefix = kinds[name]
+            alone = BatchRow(model, prefix, 4), PackedRow(model, prefix, 1), prefix.cache(model)
+            going[name] = alone
         chosen = [name for name in going if draw.random() < 0.8]
         draw.shuffle(chosen)
         if not chosen:
@@ -59,8 +62,8 @@ def test_each_row_is_what_it_is_alone_as_rows_join_read_and_leave(family: str, s
         wanted = {n: draw.random() < 0.8 for n in chosen}
         together = forward(model, [Feed(going[n][0], texts[n], wanted[n]) for n in chosen])
         with torch.no_grad():  # by transformers' own pass
-            alone = [going[n][1].run([texts[n]], [0], [1]) for n in chosen]
-        expected = [one for n, one in zip(chosen, alone, strict=True) if wanted[n]]
+            each = [going[n][1].run([texts[n]], [0], [1], going[n][2]) for n in chosen]
+        expected = [one for n, one in zip(chosen, each, strict=True) if wanted[n]]
         for n in chosen:
             compared[n] += wanted[n]
         assert len(together) == len(expected)

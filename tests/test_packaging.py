@@ -30,6 +30,7 @@ LAYERS = (
         "closing",
         "lazy",
         "interrupts",
+        "heap",
         "alerts",
         "memory",
         "measures",

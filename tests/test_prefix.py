@@ -174,12 +174,34 @@ def test_a_prefill_in_chunks_is_the_one_in_a_piece(
     torch.testing.assert_close(chunked.values, whole.values, rtol=1e-4, atol=1e-4)
 
 
+def test_rows_share_a_prompts_keys_and_copy_them_only_for_attention_in_one_piece(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = prefill(model, CONTEXT)
+    start = prefix.keys[1].data_ptr()
+    packed = PackedRow(model, prefix, 2, room=4)
+    first = packed.extend([QUERIES[1]], [1], [1])
+    (keys, _), (own, _) = packed.layers[1].parts()
+    assert keys.data_ptr() == start
+    assert own.shape[1] == packed.layers[1].own == len(QUERIES[1])
+    monkeypatch.setattr("pcompiler.attention.attend.path", lambda *_: None)
+    last = packed.extend([QUERIES[2], [40]], [0, 1], [1, 1])
+    (keys, _), (own, _) = packed.layers[1].parts()
+    assert keys.data_ptr() != start
+    assert torch.equal(keys, prefix.keys[1])
+    assert own.shape[1] == packed.layers[1].own == len(QUERIES[1] + QUERIES[2] + [40])
+    texts = QUERIES[1], QUERIES[2], QUERIES[1] + [40]
+    for got, text in zip((first, *last.split(1)), texts, strict=True):
+        alone = full_logits(model, CONTEXT + text)[-1:]
+        torch.testing.assert_close(got, alone, rtol=1e-4, atol=1e-4)
+
+
 def test_a_row_that_is_let_go_frees_its_cache_at_once(model: LanguageModel) -> None:
     """A cycle would keep each query's copy of a prompt until the collector comes by."""
     packed = PackedRow(model, prefill(model, CONTEXT), 2)
     packed.extend([QUERIES[0], QUERIES[1]], [0, 1], [1, 1])
     packed.extend([[5], [6]], [0, 1], [1, 1])
-    cache = weakref.ref(packed.cache.layers[0])
+    cache = weakref.ref(packed.layers[0])
     gc.disable()
     try:
         del packed

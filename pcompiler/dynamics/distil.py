@@ -96,10 +96,10 @@ def _loss(
         dtype = model.device.dtype
         keys, values = (t[layer, None, :, :width].to(dtype) for t in (student.keys, student.values))
         cache.update(keys, values, layer)
-    packed = PackedRow(model, student, len(rows), cache=cache)
+    packed = PackedRow(model, student, len(rows))
     texts = [[*(r.query if student.length else r.bare), *r.answer[:-1]] for r in rows]
     counts = [len(r.answer) for r in rows]
-    log_q = packed.run(texts, range(len(rows)), counts).log_softmax(-1)
+    log_q = packed.run(texts, range(len(rows)), counts, cache).log_softmax(-1)
     ids, log_p = (torch.cat([getattr(a, name) for a in known]) for name in ("ids", "log_p"))
     top = log_q.gather(-1, ids)
     rest = (1 - top.exp().sum(-1, keepdim=True)).clamp_min(1e-9).log()

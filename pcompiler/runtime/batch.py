@@ -22,9 +22,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from pcompiler.model import LanguageModel
 from pcompiler.ops import add_low_rank
 from pcompiler.runtime.in_place import over_prefix, window_of
+from pcompiler.runtime.layers import ROOM
 from pcompiler.runtime.masks import additive, causal
 from pcompiler.runtime.patch import Delta
-from pcompiler.runtime.prefix import ROOM, Prefix
+from pcompiler.runtime.prefix import Prefix
 from pcompiler.runtime.row_attention import Attention
 
 NAME = "pcompiler_rows"  # of our attention, where transformers keeps them by name
@@ -46,7 +47,7 @@ class BatchRow:
         self.prefix = prefix
         self.length = 0
         self._model = model
-        self._layers = prefix.cache(model, room).layers
+        self._layers = prefix.layers(model, room)
         patch = prefix.patch
         placed = patch.to(model.device.handle, model.device.dtype) if patch else None
         self.deltas = placed.deltas if placed else {}
@@ -55,8 +56,9 @@ class BatchRow:
     def read(self) -> Prefix:
         """All of it so far as a prefix of its own; only after a prefix that leaves nothing out."""
         assert self.prefix.bias is None, "a compacted cache has other keys in every head"
-        keys = torch.stack([layer.keys[0] for layer in self._layers])
-        values = torch.stack([layer.values[0] for layer in self._layers])
+        layers = [layer.whole() for layer in self._layers]
+        keys = torch.stack([layer.keys[0] for layer in layers])
+        values = torch.stack([layer.values[0] for layer in layers])
         return Prefix(keys, values, self.prefix.length + self.length, patch=self.prefix.patch)
 
     def attend(
@@ -64,11 +66,12 @@ class BatchRow:
     ) -> torch.Tensor:
         """By a kernel, where there is one; else as the model does; see ``Row``."""
         new = q.shape[2]
-        keys, values = self._layers[alone.layer].update(keys, values)
-        found = alone.by_kernel(self.prefix, q, keys, values, lambda: self._own_mask(new))
+        layer = self._layers[alone.layer]
+        layer.write(keys, values)
+        found = alone.by_kernel(self.prefix, q, layer, lambda: self._own_mask(new))
         if found is not None:
             return found
-        return alone(q, keys, values, self._mask(alone, new, keys.shape[2]))
+        return alone(q, layer.whole(), self._mask(alone, new, layer.width + layer.own))
 
     def _own_mask(self, new: int) -> torch.Tensor | None:
         """(new, own), one for all layers; none: the last token sees all of its own."""

@@ -19,6 +19,7 @@ from pcompiler.attention import attend
 from pcompiler.model import LanguageModel
 from pcompiler.runtime import batch
 from pcompiler.runtime.in_place import biased, in_place, over_prefix
+from pcompiler.runtime.layers import ROOM, RowLayer
 from pcompiler.runtime.masks import additive, for_family
 from pcompiler.runtime.patch import Delta
 from pcompiler.runtime.prefix import Prefix
@@ -51,23 +52,20 @@ class PackedRow:
         prefix: what all continuations share.
         rows: how many there are.
         room: tokens that are expected in all, to allocate once.
-        cache: to run with instead of one that is allocated so; it holds the prefix already.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        prefix: Prefix,
-        rows: int,
-        room: int = 128,
-        cache: DynamicCache | None = None,
-    ) -> None:
+    def __init__(self, model: LanguageModel, prefix: Prefix, rows: int, room: int = ROOM) -> None:
         self.model, self.prefix, self.rows = model, prefix, rows
-        self.cache = prefix.cache(model, room) if cache is None else cache
+        self._room = room
         self._places: list[list[int]] = [[] for _ in range(rows)]  # of each one's tokens
         nothing = torch.empty(0, dtype=torch.long, device=model.device.handle)
         self._owner = nothing  # (t,) continuation of each cached token
         self._position = nothing  # (t,) position of each cached token
+
+    @cached_property
+    def layers(self) -> list[RowLayer]:
+        """Keys and values of what was read by ``extend``."""
+        return self.prefix.layers(self.model, self._room)
 
     def extend(
         self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]
@@ -85,9 +83,17 @@ class PackedRow:
         return _extend(self, tokens, rows, logits)
 
     def run(
-        self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]
+        self,
+        tokens: Sequence[Sequence[int]],
+        rows: Sequence[int],
+        logits: Sequence[int],
+        cache: DynamicCache,
     ) -> torch.Tensor:
-        """``extend`` by transformers' own pass, with whatever gradients are wanted; see there."""
+        """``extend`` by transformers' own pass, with whatever gradients are wanted; see there.
+
+        The cache, which holds the prefix and what was read before, is the caller's; one row is
+        read in one of the two ways.
+        """
         seen = len(self._owner)
         flat, _, wanted = self.take(tokens, rows, logits)
         device, positions = self.model.device.handle, self.positions(seen)
@@ -96,7 +102,7 @@ class PackedRow:
                 input_ids=self.model.tensor(flat),
                 position_ids=positions[None],
                 attention_mask=self._masks(seen),
-                past_key_values=self.cache,
+                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=torch.tensor(wanted, device=device),
             )
@@ -184,7 +190,7 @@ class _Turn:
         logits: Sequence[int],
     ) -> None:
         self._packed, self._new = packed, (tokens, rows)
-        self._ends = [layer.keys.shape[2] for layer in packed.cache.layers]
+        self._ends = [layer.own for layer in packed.layers]
         self._seen = len(packed.positions(0))
         self._masks: dict[int | None, torch.Tensor] = {}
         self._reading: Reading | None = None
@@ -202,23 +208,24 @@ class _Turn:
     def undo(self) -> None:
         """Leave the packed row as it was."""
         self._packed.drop(*self._new)
-        for layer, end in zip(self._packed.cache.layers, self._ends, strict=True):
-            layer.keys, layer.values = layer.keys[:, :, :end], layer.values[:, :, :end]
+        for layer, end in zip(self._packed.layers, self._ends, strict=True):
+            layer.cut(end)
 
     def attend(
         self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, alone: Attention
     ) -> torch.Tensor:
         """By a kernel or a table of what is seen, where there is one; else as the model does."""
         packed = self._packed
-        keys, values = packed.cache.layers[alone.layer].update(keys, values)
-        found = alone.by_kernel(packed.prefix, q, keys, values, lambda: self._own_mask)
+        layer = packed.layers[alone.layer]
+        layer.write(keys, values)
+        found = alone.by_kernel(packed.prefix, q, layer, lambda: self._own_mask)
         if found is not None:
             return found
         if self._reading is not None:
-            scene = self._reading.scene(alone, keys[0], values[0])
+            scene = self._reading.scene(alone, layer)
             if attend.path(q[0], scene):
                 return attend_in_parts(q[0], scene)[None]
-        return alone(q, keys, values, self._mask(alone, q.shape[2], keys.shape[2]))
+        return alone(q, layer.whole(), self._mask(alone, q.shape[2], layer.width + layer.own))
 
     @cached_property
     def _own_mask(self) -> torch.Tensor | None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pcompiler.ops import prefix_attention
+from pcompiler.runtime.layers import RoomyLayer, RowLayer
 from pcompiler.runtime.prefix import Prefix
 
 
@@ -37,10 +38,10 @@ class Attention:
         return number
 
     def __call__(
-        self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+        self, q: torch.Tensor, seen: RoomyLayer, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """(1, H, t, d) queries, (1, H_kv, s, d) keys, (1, 1 or H, t, s) mask → (1, t, H, d)."""
-        return self.function(self.module, q, keys, values, mask, **self.settings)[0]
+        """(1, H, t, d) queries, s keys, (1, 1 or H, t, s) mask → (1, t, H, d)."""
+        return self.function(self.module, q, seen.keys, seen.values, mask, **self.settings)[0]
 
     def shows_all(self, new: int, keys: int) -> bool:
         """Whether so many new tokens at the end of all keys see what they should with no mask."""
@@ -51,8 +52,7 @@ class Attention:
         self,
         prefix: Prefix,
         q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        seen: RowLayer,
         own_mask: Callable[[], torch.Tensor | None],
     ) -> torch.Tensor | None:
         """The same for a few tokens in one kernel; none: there is none for such a layer or inputs.
@@ -60,8 +60,7 @@ class Attention:
         Args:
             prefix: whose keys come first.
             q: (1, H, t, d) queries.
-            keys: (1, H_kv, width + own, d), the layer's.
-            values: likewise.
+            seen: the layer's keys and values.
             own_mask: makes what is added to the logits of own keys, (t, own) in q's dtype; none:
                 all are seen.
 
@@ -70,12 +69,9 @@ class Attention:
         """
         if self.window is not None or self.settings.get("softcap") is not None:
             return None
-        width, scale = prefix.widths[self.layer], self.settings["scaling"]
-        (before, own), (before_values, own_values) = (
-            (x[0, :, :width], x[0, :, width:]) for x in (keys, values)
-        )
-        inputs = (q[0], before, before_values, own, own_values, scale)
+        before, own = seen.parts()
+        inputs = (q[0], *before, *own, self.settings["scaling"])
         if prefix_attention.path(*inputs) is None:
             return None
-        bias = None if prefix.bias is None else prefix.bias[self.layer, :, :width].to(q.dtype)
+        bias = None if prefix.bias is None else prefix.bias[self.layer, :, : seen.width].to(q.dtype)
         return prefix_attention(*inputs, bias, own_mask()).transpose(0, 1)[None]

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pcompiler.attention import Scene, attend
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.in_place import over_prefix
+from pcompiler.runtime.layers import RowLayer
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.runtime.row_attention import Attention
 
@@ -37,14 +38,14 @@ class Reading:
     positions: torch.Tensor
     seen: torch.Tensor
 
-    def scene(self, alone: Attention, keys: torch.Tensor, values: torch.Tensor) -> Scene:
-        """What the tokens' queries meet among (H_kv, m + n, d) keys of a layer."""
-        m, seen, settings = self.prefix.widths[alone.layer], self.seen, alone.settings
+    def scene(self, alone: Attention, layer: RowLayer) -> Scene:
+        """What the tokens' queries meet in a layer."""
+        seen, settings = self.seen, alone.settings
         if alone.window is not None:
             seen = seen[:, : alone.window]
-        parts = (keys[:, :m], values[:, :m], keys[:, m:], values[:, m:])
-        bias = self._bias(alone, m)
-        return Scene(*parts, seen, settings["scaling"], bias, settings.get("softcap"))
+        before, own = layer.parts()
+        bias = self._bias(alone, layer.width)
+        return Scene(*before, *own, seen, settings["scaling"], bias, settings.get("softcap"))
 
     def _bias(self, alone: Attention, width: int) -> torch.Tensor | None:
         """(1 or H; 1 or t; width), what a layer adds to logits over the prefix."""

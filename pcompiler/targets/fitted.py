@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pcompiler import clock, progress
+from pcompiler import clock, heap, progress
 from pcompiler.codec.tensors import row_bytes
 from pcompiler.dynamics import matching
 from pcompiler.dynamics.capture import Teacher, Walker
@@ -84,6 +84,7 @@ def students_of(
     """The recipes' students after one walk behind the same teacher."""
     model = compilation.mixed(kept=False)
     packs = pack_rows(compilation.rows, device=model.device)
+    heap.give_back()  # what writing and answering probes took
     start = clock.seconds()
     teacher = Teacher(model, compilation.teacher, packs)
     common = any(r.factor and _budget(compilation, r) == "global" for r in recipes)
@@ -93,6 +94,7 @@ def students_of(
         for recipe, solver in zip(recipes, solvers, strict=True)
     ]
     walk(model, teacher, students)
+    heap.give_back()
     solving_s = sum(student.solving_s for student in students)
     compilation.spend("walk", clock.seconds() - start)
     compilation.spend("solving", solving_s)

@@ -141,7 +141,8 @@ def nonnegative(
     """
     rate = 1 / largest(gram, bounds)[:, None, None]
     # One step downhill is w − ηGw + ηr; with the two constants made once it is a single product.
-    step = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device) - rate * gram
+    step = gram * -rate
+    step.diagonal(dim1=1, dim2=2).add_(1)
     towards = rate * rhs[..., None]
     w = ahead = start[..., None]
     t = 1.0

@@ -198,3 +198,30 @@ def test_a_sample_is_spread_over_fitting_packs(
     assert len(set(found)) == len(found)
     assert not any(packs[i].validation for i in found)
     assert len(found) == sum(not p.validation for p in packs) or tokens < 10_000
+
+
+def test_heads_one_by_one_are_what_they_are_in_one_batch(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the host each head solves for its own keys, elsewhere for as many as the largest has."""
+    walker, block, teacher, context, kept = first_layer(model)
+    chosen = kept.positions.clone()
+    chosen[0, 2:] = -1  # a small head next to a large one
+    thin = keep(context, chosen)
+    apart = match(walker, block, teacher, context, thin)
+    sizes: list[tuple[int, ...]] = []
+    real = matching.nonnegative
+    monkeypatch.setattr(
+        matching, "nonnegative", lambda g, r: sizes.append(tuple(g.shape)) or real(g, r)
+    )
+    monkeypatch.setattr(matching, "on_host", lambda _: False)
+    batched = match(walker, block, teacher, context, thin)
+    m, heads = chosen.shape[1], len(chosen)
+    assert sizes == [(heads, m, m)]
+    assert apart.bias is not None
+    assert batched.bias is not None
+    torch.testing.assert_close(apart.bias, batched.bias, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(apart.values, batched.values, rtol=1e-3, atol=1e-4)
+    monkeypatch.setattr(matching, "on_host", lambda _: True)
+    match(walker, block, teacher, context, thin)
+    assert sizes[1:] == [(1, 2, 2), *[(1, m, m)] * (heads - 1)]

@@ -58,7 +58,7 @@ def test_every_stage_has_a_trace_that_the_plugin_finds(made: Profile) -> None:
         *("pass normalize", "pass deduplicate: find", "pass protect", "pass rank", "pass prune"),
         *("teacher, layers 0", "student, layers 2", "layers 1", "solve patch", "match masses"),
         *("match values", "solver Cholesky", "solver nonnegative", "choose strength"),
-        *("read queries", "decoding step", "score", "fill cache", "time to first token"),
+        *("read queries", "decoding step", "score", "time to first token"),
         *("store put", "store get", "codec compress", "codec decompress", "codec to planes"),
         *("encode tensors", "decode tensors", "codec from planes"),
     ],

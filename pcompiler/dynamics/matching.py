@@ -22,7 +22,7 @@ from torch.nn.functional import pad, threshold
 
 from pcompiler import ops
 from pcompiler.attention import LEAST_WEIGHT, log_masses
-from pcompiler.device import at_home
+from pcompiler.device import at_home, on_host
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import Before, Teacher, Walker
 from pcompiler.dynamics.packs import Pack
@@ -90,8 +90,7 @@ def match(walker: Walker, block: Block, teacher: Teacher, context: Before, kept:
 def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torch.Tensor:
     """(H_kv, m) β by non-negative least squares on a sample of the probes."""
     heads, m, _ = kept.keys.shape
-    gram = torch.zeros(heads, m, m, device=kept.keys.device)
-    rhs = torch.zeros(heads, m, device=kept.keys.device)
+    systems, masses = _systems(kept, 1), torch.ones(heads, m, device=kept.keys.device)
     for i in _sample(walker.packs):
         weight = walker.packs[i].weight
         x = walker.attended(i)
@@ -101,11 +100,57 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
         logits, _ = walker.scene(block, i, x, kept).logits(x.q)
         rows = (logits - whole[..., None]).exp_() * share[..., None]
         rows = threshold(rows, LEAST_WEIGHT, 0.0).view(heads, -1, m)
-        gram.baddbmm_(rows.transpose(1, 2), rows, alpha=weight)
-        rhs += weight * (rows * share.view(heads, -1, 1)).sum(1)
-    ridge = MASS_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
-    gram.diagonal(dim1=1, dim2=2).add_(ridge)
-    return nonnegative(gram, rhs + ridge).clamp_min(LEAST_MASS).log()
+        for system in systems:
+            system.add(rows, share.view(heads, -1, 1), weight)
+    while systems:
+        system = systems.pop(0)
+        ridge = system.steady(MASS_RIDGE)
+        found = nonnegative(system.gram, system.rhs[..., 0] + ridge)
+        masses[system.heads, : system.size] = found.clamp_min(LEAST_MASS)
+    return masses.log()
+
+
+class _Systems:
+    """Least squares of some heads, each with as many unknowns as the one with most.
+
+    Attributes:
+        heads: which they are.
+        unknowns: (h, 1) of each: the first of its m keys. The rest depend on nothing.
+        size: the most of them.
+        gram: (h, size, size) Gram matrices.
+        rhs: (h, size, w) right-hand sides.
+    """
+
+    def __init__(self, heads: slice, unknowns: torch.Tensor, width: int) -> None:
+        self.heads, self.unknowns = heads, unknowns[heads, None]
+        self.size = int(self.unknowns.max())
+        shape = (len(self.unknowns), self.size)
+        self.gram = torch.zeros(*shape, self.size, device=unknowns.device)
+        self.rhs = torch.zeros(*shape, width, device=unknowns.device)
+
+    def add(self, rows: torch.Tensor, wanted: torch.Tensor, weight: float) -> None:
+        """Of all heads (H_kv, t, m) rows and (H_kv, t, w) targets."""
+        rows = rows[self.heads, :, : self.size]
+        self.gram.baddbmm_(rows.transpose(1, 2), rows, alpha=weight)
+        self.rhs.baddbmm_(rows.transpose(1, 2), wanted[self.heads], alpha=weight)
+
+    def steady(self, share: float) -> torch.Tensor:
+        """Add a share of its mean to each diagonal; returns (h, 1), what was added."""
+        diagonal = self.gram.diagonal(dim1=1, dim2=2)
+        ridge = share * (diagonal.sum(1, keepdim=True) / self.unknowns).clamp_min(1e-20)
+        diagonal.add_(ridge)
+        return ridge
+
+
+def _systems(kept: Before, width: int) -> list[_Systems]:
+    """All heads in one batch, or one by one on the host, where padding costs more than calls.
+
+    A global budget may leave one head of a layer ten times as many keys as another.
+    """
+    assert kept.bias is not None
+    unknowns, heads = (kept.bias != GONE).sum(-1).clamp_min(1), len(kept.keys)
+    each = [slice(h, h + 1) for h in range(heads)] if on_host(kept.keys) else [slice(0, heads)]
+    return [_Systems(some, unknowns, width) for some in each]
 
 
 def _nonnegative_together(
@@ -142,20 +187,23 @@ def nonnegative(gram: torch.Tensor, rhs: torch.Tensor, steps: int = 60) -> torch
 def _change(walker: Walker, teacher: Teacher, kept: Before) -> torch.Tensor:
     """(H_kv, m, d_head) by which values are to differ, by ridge regression on what is missing."""
     heads, m, width = kept.values.shape
-    gram = torch.zeros(heads, m, m, device=kept.keys.device)
-    rhs = torch.zeros(heads, m, width, device=kept.keys.device)
+    systems = _systems(kept, width)
+    change = torch.zeros(heads, m, width, device=kept.keys.device)
     for i, pack in enumerate(walker.packs):
         if pack.validation:
             continue
         missing = (teacher.output[i] - walker.output[i]).float()
         missing = missing.view(len(missing), -1, width).transpose(0, 1).reshape(heads, -1, width)
         rows = walker.weights(i).reshape(heads, -1, m)
-        gram.baddbmm_(rows.transpose(1, 2), rows, alpha=pack.weight)
-        rhs.baddbmm_(rows.transpose(1, 2), missing, alpha=pack.weight)
-    ridge = VALUE_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-20)
-    gram.diagonal(dim1=1, dim2=2).add_(ridge)
-    found: torch.Tensor = at_home(torch.cholesky_solve, rhs, at_home(torch.linalg.cholesky, gram))
-    return found
+        for system in systems:
+            system.add(rows, missing, pack.weight)
+    while systems:
+        system = systems.pop(0)
+        system.steady(VALUE_RIDGE)
+        factor = at_home(torch.linalg.cholesky, system.gram)
+        found = at_home(torch.cholesky_solve, system.rhs, factor)
+        change[system.heads, : system.size] = found
+    return change
 
 
 def _sample(packs: Sequence[Pack]) -> list[int]:

@@ -36,7 +36,8 @@ from pcompiler.pipeline import Compiled
 from pcompiler.table import nbytes, render, seconds
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-LENGTH = range(1_500, 6_000)  # characters of a prompt from --data
+LENGTH = (1_500, 6_000)  # characters of a prompt from --data
+WARM_UP = 2  # prompts
 PRODUCT = 4096  # size of the square matrix product that tells the peak
 
 
@@ -75,6 +76,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", default="smollm2", help="default smollm2")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default auto)")
     p.add_argument("--data", metavar="FOLDER", type=Path, help="with prompts_cc0.csv")
+    p.add_argument(
+        "--characters",
+        nargs=2,
+        type=int,
+        default=LENGTH,
+        metavar=("LEAST", "MOST"),
+        help=f"of a prompt from --data (default {LENGTH[0]} to {LENGTH[1]})",
+    )
     p.add_argument("--quick", action="store_true", help="two prompts, a round, no warm-up")
     p.add_argument("--json", metavar="FILE", help="write the figures; - prints them last")
     return p
@@ -91,12 +100,12 @@ def run(args: argparse.Namespace) -> int:
     count, rounds = (2, 1) if args.quick else (args.prompts, args.rounds)
     if count < 1 or rounds < 1 or args.group < 1:
         raise InputError("--prompts, --group and --rounds are 1 or more.")
-    sources = prompts(count, args.data)
+    sources = prompts(count, args.data, args.characters)
     model = LanguageModel.load(args.model, args.device)
     ways: list[tuple[str, int]] = [("one by one", 1), (f"{args.group} side by side", args.group)]
     if not args.quick:
         for _, group in ways:
-            _lap("warm-up", model, sources[: args.group], args.target, group)
+            _lap("warm-up", model, sources[:WARM_UP], args.target, group)
     peak, laps = 0.0, []
     for number in range(rounds):
         for way, group in ways if number % 2 == 0 else reversed(ways):
@@ -126,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def prompts(count: int, data: Path | None) -> list[str]:
+def prompts(count: int, data: Path | None, characters: Sequence[int] = LENGTH) -> list[str]:
     """Different prompts: of real people, or variations of the support desk's.
 
     Raises:
@@ -140,9 +149,13 @@ def prompts(count: int, data: Path | None) -> list[str]:
             texts = [row["prompt"] for row in csv.DictReader(rows)]
     except (OSError, KeyError) as e:
         raise InputError(f"--data {data}: it has no prompts_cc0.csv with prompts ({e}).") from e
-    found = [text for text in dict.fromkeys(texts) if len(text) in LENGTH][:count]
+    least, most = characters
+    found = [text for text in dict.fromkeys(texts) if least <= len(text) <= most][:count]
     if len(found) < count:
-        raise InputError(f"--data {data} has {len(found)} long prompts; lower --prompts.")
+        raise InputError(
+            f"--data {data} has {len(found)} prompts of {least} to {most} characters, of {count} "
+            "wanted; lower --prompts, or give other --characters."
+        )
     return found
 
 

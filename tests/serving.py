@@ -23,6 +23,14 @@ ROOT = Path(__file__).parent.parent
 START_S = 60.0
 
 
+def _command(pid: int) -> bytes:
+    """A process's command line; empty if it is gone meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 @dataclass
 class Server:
     """A server that runs."""
@@ -41,7 +49,7 @@ class Server:
         ids = [
             int(c) for task in children.iterdir() for c in (task / "children").read_text().split()
         ]
-        return [pid for pid in ids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in ids if b"spawn_main" in _command(pid)]
 
     def stop(self, timeout_s: float = 40) -> int:
         with self.process as process:

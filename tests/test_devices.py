@@ -76,10 +76,15 @@ def test_each_target_is_compiled_and_attached_on_the_device_and_gives_the_same(
 ) -> None:
     def answer(model: LanguageModel, name: str) -> tuple[float, float, str]:
         store = replace(config.store, path=f"{config.store.path}-{name}")
-        with Compiler(model=model, config=replace(config, store=store)) as compiler:
+        probes = replace(config.probes, self_study=2, fitting=12, answer_tokens=4)
+        with Compiler(model=model, config=replace(config, store=store, probes=probes)) as compiler:
             done = compiler.compile(SOURCE, target, **settings)  # type: ignore[arg-type]
             with compiler.session(done) as session:
-                return done.fidelity.kl, done.fidelity.agreement, session.generate("When?")
+                return (
+                    done.fidelity.kl,
+                    done.fidelity.agreement,
+                    session.generate("When?", max_tokens=8),
+                )
 
     # As many tokens at once as on the host: a random model's ranks turn on the last bit of a sum.
     monkeypatch.setattr(packs, "DEVICE_PACK_TOKENS", packs.PACK_TOKENS)

@@ -136,7 +136,11 @@ def test_a_whole_compile_runs_on_a_mac_and_gives_what_the_cpu_gives(
                     request = Request(compiler.store.get(done.id), SOURCE, patch_only=half)
                     assert write(request, to, tmp_path / f"{name}-{to}").files
             with compiler.session(done) as session:
-                return done.fidelity.kl, done.fidelity.agreement, session.generate("When?")
+                return (
+                    done.fidelity.kl,
+                    done.fidelity.agreement,
+                    session.generate("When?", max_tokens=8),
+                )
 
     here = answer(tiny(), "cpu")
     moves = Moves()

@@ -80,7 +80,6 @@ def parser() -> argparse.ArgumentParser:
         "--characters",
         nargs=2,
         type=int,
-        default=LENGTH,
         metavar=("LEAST", "MOST"),
         help=f"of a prompt from --data (default {LENGTH[0]} to {LENGTH[1]})",
     )
@@ -100,7 +99,9 @@ def run(args: argparse.Namespace) -> int:
     count, rounds = (2, 1) if args.quick else (args.prompts, args.rounds)
     if count < 1 or rounds < 1 or args.group < 1:
         raise InputError("--prompts, --group and --rounds are 1 or more.")
-    sources = prompts(count, args.data, args.characters)
+    if args.characters and args.data is None:
+        raise InputError("--characters is of prompts from --data; give --data FOLDER too.")
+    sources = prompts(count, args.data, args.characters or LENGTH)
     model = LanguageModel.load(args.model, args.device)
     ways: list[tuple[str, int]] = [("one by one", 1), (f"{args.group} side by side", args.group)]
     if not args.quick:

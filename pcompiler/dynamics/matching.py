@@ -103,7 +103,7 @@ def _masses(walker: Walker, block: Block, context: Before, kept: Before) -> torc
         for system in systems:
             system.add(rows, share.view(heads, -1, 1), weight)
     while systems:
-        system = systems.pop(0)
+        system = systems.pop(0)  # not kept while the next is solved
         ridge = system.steady(MASS_RIDGE)
         found = nonnegative(system.gram, system.rhs[..., 0] + ridge)
         masses[system.heads, : system.size] = found.clamp_min(LEAST_MASS)
@@ -198,7 +198,7 @@ def _change(walker: Walker, teacher: Teacher, kept: Before) -> torch.Tensor:
         for system in systems:
             system.add(rows, missing, pack.weight)
     while systems:
-        system = systems.pop(0)
+        system = systems.pop(0)  # not kept while the next is solved
         system.steady(VALUE_RIDGE)
         factor = at_home(torch.linalg.cholesky, system.gram)
         found = at_home(torch.cholesky_solve, system.rhs, factor)

@@ -62,6 +62,7 @@ class Stream:
         self._part(packs).copy_(value)
 
     def _part(self, packs: int | slice) -> torch.Tensor:
+        self.rest()  # so that no more than one part is in memory
         one = slice(packs, packs + 1) if isinstance(packs, int) else packs
         return self._whole[self._ends[one.start] : self._ends[one.stop]]
 

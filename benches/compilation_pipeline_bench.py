@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         rounds = 1 if args.quick else stages.ROUNDS
         read = time.process_time if args.cpu_time else time.perf_counter
         taken = list(stages.measure(model, store, runs, config, rounds, read))
-    print(f"{machine}; commit {commit() or 'unknown'}; {config.probes.fitting} fitting probes")
+    print(f"{machine}; commit {commit() or 'unknown'}; {config.probes.to_fit} fitting probes")
     measured = dict.fromkeys(one.target for one in taken)  # a quick run leaves one out
     by_target = {t: [one for one in taken if one.target == t] for t in measured}
     for target, ones in by_target.items():
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         grows = {t: {s: stages.exponent(ones, s) for s in ("total", *STAGES)}
                  for t, ones in by_target.items()}  # fmt: skip
         data = {"schema": 1, "hardware": machine, "commit": commit(), "left_out": left_out}
-        data |= {"fitting_probes": config.probes.fitting, "cpu_time": args.cpu_time}
+        data |= {"fitting_probes": config.probes.to_fit, "cpu_time": args.cpu_time}
         text = json.dumps(data | {"compiles": [asdict(one) for one in taken], "exponents": grows})
         print(text) if args.json == "-" else Path(args.json).write_text(text + "\n")
     return 0

@@ -114,7 +114,7 @@ class _Ladder:
     def _refined(self, recipe: Recipe, closed_form: Prefix, steps: int) -> Row:
         known, start = self.known, time.perf_counter()
         seed = known.config.compile.seed
-        after = refine(known.model, known.teacher, closed_form, known.rows, steps, seed)
+        after = refine(known.mixed(), known.teacher, closed_form, known.rows, steps, seed)
         chosen, notes = best(known, after, nothing(known.model))
         took = {"refine_s": time.perf_counter() - start, "steps": steps}
         return self._row(recipe, chosen, 16) | {"method": "weights refined"} | notes | took

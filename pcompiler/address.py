@@ -42,5 +42,5 @@ def address(
 def fingerprint(target: Target, config: Config) -> str:
     """Hash of the settings that the target goes by: the same for what compiles alike."""
     settings = target.resolved(config.targets)
-    resolved = replace(config, targets=settings)
+    resolved = replace(config, targets=settings, probes=target.probes(config.probes))
     return resolved.fingerprint(target.settings, fitted=target.fits(settings))

@@ -24,6 +24,7 @@ MIN_DICTIONARY_BYTES, MAX_DICTIONARY_BYTES = 256, 2**20
 ZSTD_LEVELS = (*range(-7, 0), *range(1, 23))  # below 0: faster than 1, and larger
 MAX_ZSTD_THREADS = 64
 
+FITTING = 56  # probes of self-study to fit a cache or a hybrid on
 PRECISIONS = ("auto", "model", "bfloat16")
 RANKINGS = ("probes", "surprise", "lexical")
 DUPLICATES = ("auto", "exact", "near", "meaning")
@@ -122,7 +123,7 @@ class ProbeConfig:
     """What fidelity is measured on, and what patches and caches are fitted on."""
 
     self_study: int = 16  # held-out queries that the model writes when none are given
-    fitting: int = 56  # queries to fit on, beside those that the user gives for it
+    fitting: int | None = None  # queries to fit on, beside the user's; none: as the target asks
     query_tokens: int = 48  # at most, for a query that the model writes
     answer_tokens: int = 24  # at most, for the teacher's answer to any query
     precision: str = "auto"  # of products while they are written, answered and fitted on
@@ -131,8 +132,14 @@ class ProbeConfig:
         for name in ("self_study", "query_tokens", "answer_tokens"):
             value = getattr(self, name)
             _require(1 <= value <= 4096, name, value, "an integer from 1 to 4096")
-        _require(0 <= self.fitting <= 65_536, "fitting", self.fitting, "from 0 to 65,536")
+        f = self.fitting
+        _require(f is None or 0 <= f <= 65_536, "fitting", f, "from 0 to 65,536")
         _require(self.precision in PRECISIONS, "precision", self.precision, _or(PRECISIONS))
+
+    @property
+    def to_fit(self) -> int:
+        """How many queries self-study makes to fit on."""
+        return FITTING if self.fitting is None else self.fitting
 
 
 @dataclass(frozen=True)
@@ -252,7 +259,7 @@ class Config:
             of_target: the fields of [targets] that the artifact's target goes by.
             fitted: it goes by the fitting probes too.
         """
-        probes = dataclasses.asdict(self.probes)
+        probes = dataclasses.asdict(self.probes) | {"fitting": self.probes.to_fit}
         if not fitted:
             del probes["fitting"]
         if self.probes.precision == ProbeConfig.precision:

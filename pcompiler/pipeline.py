@@ -83,8 +83,22 @@ class Work:
 
     def with_targets(self, settings: TargetConfig) -> Work:
         """The same work to other settings; what was costly and does not depend on them is kept."""
-        other = replace(self, config=replace(self.config, targets=settings))
-        vars(other)["compilation"] = self.compilation.with_config(other.config)
+        return self._with(replace(self.config, targets=settings))
+
+    def for_target(self, target: Target) -> Work:
+        """The same work with as many fitting probes as the target asks for."""
+        config = replace(self.config, probes=target.probes(self.config.probes))
+        if config == self.config:
+            return self
+        # Held by what the work's relatives share: another rank is fitted on the same.
+        kept: Compilation = self.compilation.once(
+            ("probes", config.probes), lambda: self.compilation.with_config(config)
+        )
+        return self._with(config, kept)
+
+    def _with(self, config: Config, known: Compilation | None = None) -> Work:
+        other = replace(self, config=config)
+        vars(other)["compilation"] = (known or self.compilation).with_config(config)
         if "reference" in vars(self):
             vars(other)["reference"] = self.reference
         return other
@@ -161,12 +175,12 @@ def compile_prompt(work: Work, target_name: str, store: Artifacts, gates: Gates)
     """
     clock = Clock()
     target = target_for(target_name, work.model)
-    settings = work.config.targets
     hit = store.find(work.address(target))
     if hit is not None:
         gates.check(hit.fidelity)
         return Compiled(hit, True, clock.elapsed())
-    known = work.compilation
+    work = work.for_target(target)
+    known, settings = work.compilation, work.config.targets
     with clock.lap("compile_s"):
         work.check()
         # What an earlier target has paid for is part of this one's cost as well.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import random
+from collections.abc import Collection, Sequence
 
-from pcompiler.config import ProbeConfig
+from pcompiler.config import FITTING, ProbeConfig
 from pcompiler.errors import InputError
 from pcompiler.ir import Probe, Prompt
 from pcompiler.model import LanguageModel
@@ -20,6 +21,9 @@ _OPENINGS = (
 )
 _ROUNDS = 3  # of writing, before giving up on a model that writes the same query again
 _WRITTEN_SHARE = 8  # one in so many fitting probes: a small model strays from the prompt
+_ALIKE_SHARE = 2  # one in so many, where there are queries of the user's to write more like
+_SHOWN = 4  # of them at once
+_LEAST_CHARACTERS = 8  # of a query
 _FITTING_SEED = 1_000_003  # fitting probes and held-out probes are drawn apart
 
 
@@ -44,18 +48,23 @@ def fitting(
     teacher: Prefix,
     config: ProbeConfig,
     seed: int,
+    given: Sequence[str] = (),
     taken: Collection[str] = (),
 ) -> list[Probe]:
     """Queries to fit on that cover the prompt; none of those that are ``taken`` for measuring.
 
-    Most are questions about each passage in turn, in several forms; the model writes the rest,
-    and all of them where the prompt states nothing to ask about.
+    Most are questions about each passage in turn, in several forms; the model writes the rest, and
+    all of them where the prompt states nothing to ask about. Of many, up to half are like the
+    user's own, where some are ``given``.
     """
-    by_model = config.fitting // _WRITTEN_SHARE
-    asked = questions(passages(prompt), config.fitting - by_model, seed)
-    rest, seed = config.fitting - len(asked), seed + _FITTING_SEED
-    written = write(model, template, teacher, rest, config.query_tokens, seed) if rest else []
-    return [Probe(query) for query in dict.fromkeys([*asked, *written]) if query not in taken]
+    count, length, own_seed = config.to_fit, config.query_tokens, seed + _FITTING_SEED
+    alike = min(count // _ALIKE_SHARE, max(0, count - FITTING)) if given else 0
+    found = more_like(model, template, teacher, given, alike, length, own_seed) if alike else []
+    count -= len(found)
+    about = questions(passages(prompt), count - count // _WRITTEN_SHARE, seed)
+    rest = count - len(about)
+    found += write(model, template, teacher, rest, length, own_seed) if rest else []
+    return [Probe(query) for query in dict.fromkeys([*about, *found]) if query not in taken]
 
 
 @ranged("self-study")
@@ -87,3 +96,34 @@ def write(
         if len(found) >= count:
             break
     return list(found)
+
+
+def more_like(
+    model: LanguageModel,
+    template: Template,
+    teacher: Prefix,
+    given: Sequence[str],
+    count: int,
+    length: int,
+    seed: int,
+) -> list[str]:
+    """Queries in the manner of those given: the model goes on with a list, the prompt in place.
+
+    What is fitted has to look like the queries to come. The list is some of the given queries in
+    one user's turn, others each time. Seeded; at most ``count`` queries of ``length`` tokens.
+    """
+    pick = random.Random(seed)  # noqa: S311 - not for secrets
+    lines = [f"- {' '.join(query.split())}\n" for query in given]
+    shown = min(_SHOWN, len(lines))
+    turns = [
+        template.query_opening_ids("".join(pick.sample(lines, shown)) + "-") for _ in range(count)
+    ]
+    written = answer_all(
+        model, teacher, turns, length, "more like the user's", sampler(1.0, 0.95, seed)
+    )
+    found: dict[str, None] = {}
+    for answer in written:
+        text: str = model.tokenizer.decode(answer.tokens, skip_special_tokens=True)
+        if len(line := text.strip().split("\n")[0].strip(" -*")) >= _LEAST_CHARACTERS:
+            found[line] = None
+    return [query for query in found if query not in given]

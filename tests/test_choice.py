@@ -9,6 +9,7 @@ import torch
 from conftest import tiny
 
 from pcompiler.config import Config, ProbeConfig
+from pcompiler.dynamics.packs import Row
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
 from pcompiler.runtime.patch import Delta, Patch
@@ -30,12 +31,12 @@ def test_a_patch_that_helps_self_study_only_is_not_kept(
     rows = [row for row in made.rows if row.validation]
     assert sum(row.asked for row in rows) >= fitted.ENOUGH_ASKED
 
-    def kl(_: object, prefixes: list[object]) -> torch.Tensor:
+    def kl(_: object, prefixes: list[object], rows: list[Row]) -> torch.Tensor:
         share = torch.tensor([users if row.asked else 0.1 for row in rows])
         level = torch.linspace(1, 2, len(rows))
         return torch.stack([level, *[level * share for _ in prefixes[1:]]])
 
-    monkeypatch.setattr(fitted, "validation_kl", kl)
+    monkeypatch.setattr(fitted, "row_kl", kl)
     card, empty = made.model.card, nothing(made.model)
     zero = Delta(torch.zeros(1, card.intermediate), torch.zeros(card.hidden, 1), torch.zeros(32))
     chosen, notes = fitted.best(made, replace(empty, patch=Patch({0: zero})), empty)

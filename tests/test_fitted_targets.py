@@ -14,13 +14,14 @@ from conftest import tiny
 from pcompiler import pipeline, targets
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config, ProbeConfig, StoreConfig, TargetConfig
+from pcompiler.dynamics.packs import Row
 from pcompiler.errors import InputError
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
 from pcompiler.runtime.prefix import nothing
 from pcompiler.store.artifact import Artifact
 from pcompiler.targets.base import Built, Compilation
-from pcompiler.targets.fitted import Recipe, fit, validation_kl
+from pcompiler.targets.fitted import Recipe, fit, row_kl
 
 PROMPT = (
     "You are the desk of a workshop. It opens at nine and closes at five. Dogs are welcome.\n\n"
@@ -55,10 +56,14 @@ def build(known: Compilation, target: str, **settings: Any) -> Built:
     return targets.get(target).build(settled(known, **settings))
 
 
+def validation(known: Compilation) -> list[Row]:
+    return [row for row in known.rows if row.validation]
+
+
 def kl(known: Compilation, target: str, tensors: Mapping[str, torch.Tensor]) -> float:
     """Validation KL of what was stored, summed over rows."""
     prefix = targets.get(target).attach(known.model, tensors)
-    return float(validation_kl(known, [prefix]).sum())
+    return float(row_kl(known, [prefix], validation(known)).sum())
 
 
 @pytest.mark.parametrize(("target", "settings"), FITTED)
@@ -105,7 +110,7 @@ def test_weights_are_never_worse_than_no_prompt_on_validation_rows(
     known: Compilation, settings: dict[str, Any]
 ) -> None:
     built = build(known, "weights", **settings)
-    without = float(validation_kl(known, [nothing(known.model)]).sum())
+    without = float(row_kl(known, [nothing(known.model)], validation(known)).sum())
     assert kl(known, "weights", built.tensors) <= without * (1 + 1e-3)
     tokens = sum(len(row.answer) for row in known.rows if row.validation)
     assert built.fit["validation_kl_unpatched"] * tokens == pytest.approx(without, rel=1e-3)
@@ -126,9 +131,9 @@ def test_a_hybrid_is_never_worse_than_its_cache_alone_on_validation_rows(
 def test_a_strength_of_zero_is_no_patch(known: Compilation) -> None:
     built = build(known, "weights", strength=0.0)
     assert built.fit["strength"] == 0
-    none, model = validation_kl(known, [nothing(known.model)]), known.model
+    none, model = row_kl(known, [nothing(known.model)], validation(known)), known.model
     attached = targets.get("weights").attach(model, built.tensors)
-    assert torch.equal(validation_kl(known, [attached]), none)
+    assert torch.equal(row_kl(known, [attached], validation(known)), none)
 
 
 @pytest.mark.parametrize("strength", [0.25, 1.0])

@@ -141,6 +141,14 @@ def embed(model: LanguageModel, ids: list[int]) -> torch.Tensor:
     return h
 
 
+def unembed(model: LanguageModel, h: torch.Tensor) -> torch.Tensor:
+    """(t, d) stream after the last block → (t, V) logits, float32; family caps included."""
+    logits = model.hf.lm_head(model.hf.model.norm(h)).float()
+    cap = getattr(model.hf.config, "final_logit_softcapping", None)
+    capped: torch.Tensor = logits if cap is None else torch.tanh(logits / cap) * cap
+    return capped
+
+
 def rotary(
     model: LanguageModel, block: Block, positions: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,36 +12,23 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from transformers import DynamicCache
 
 from pcompiler import progress
+from pcompiler.dynamics.answers import Answers, answers_of, kl_from
 from pcompiler.dynamics.packs import Row
 from pcompiler.model import LanguageModel
 from pcompiler.ranges import ranged
-from pcompiler.runtime.decode import score
 from pcompiler.runtime.packed import PackedRow, packs
 from pcompiler.runtime.patch import Delta, Patch
 from pcompiler.runtime.prefix import Prefix
 
 RATE = 0.02  # of Adam, relative to each tensor's root mean square; β: in nats
 BATCH_TOKENS = 512
-LIKELIEST = 128
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The teacher's distribution over the tokens of one answer.
-
-    Attributes:
-        ids: (T, k) its most likely tokens.
-        log_p: (T, k + 1) their log-probabilities, and that of all others together.
-    """
-
-    ids: torch.Tensor
-    log_p: torch.Tensor
+DEVICE_BATCH_TOKENS = 2048  # on an accelerator, where a step of fewer takes as long
 
 
 @ranged("refine")
@@ -53,19 +40,20 @@ def refine(
     steps: int,
     seed: int,
 ) -> Prefix:
-    """The student after so many steps, each on about ``BATCH_TOKENS`` of the fitting rows.
+    """The student after so many steps, each on ``BATCH_TOKENS`` or so of the fitting rows.
 
     Costs three forward passes over a batch for each step. Deterministic for a seed.
     """
     rows = [row for row in rows if not row.validation]
-    known = _answers(model, teacher, rows)
+    known = answers_of(model, teacher, rows)
     trained, parameters = _parameters(student)
     groups = [{"params": [p], "lr": RATE * scale} for p, scale in parameters]
     optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
     decay = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda i: 0.5 * (1 + math.cos(math.pi * i / steps))
     )
-    batches = _batches(rows, random.Random(seed))  # noqa: S311 - not for secrets
+    limit = BATCH_TOKENS if model.device.is_host else DEVICE_BATCH_TOKENS
+    batches = _batches(rows, limit, random.Random(seed))  # noqa: S311 - not for secrets
     with progress.bar(steps, "refining", "step") as shown, torch.enable_grad():
         for _ in range(steps):
             batch = next(batches)
@@ -76,15 +64,6 @@ def refine(
             decay.step()
             shown.update()
     return _detached(trained)
-
-
-def _answers(model: LanguageModel, teacher: Prefix, rows: Sequence[Row]) -> list[Answers]:
-    found = []
-    for log_p in score(model, teacher, [r.query for r in rows], [r.answer for r in rows]):
-        top, ids = log_p.topk(min(LIKELIEST, log_p.shape[-1] - 1), dim=-1)
-        rest = (1 - top.exp().sum(-1, keepdim=True)).clamp_min(1e-9).log()
-        found.append(Answers(ids, torch.cat([top, rest], dim=-1)))
-    return found
 
 
 def _loss(
@@ -99,12 +78,7 @@ def _loss(
     packed = PackedRow(model, student, len(rows))
     texts = [[*(r.query if student.length else r.bare), *r.answer[:-1]] for r in rows]
     counts = [len(r.answer) for r in rows]
-    log_q = packed.run(texts, range(len(rows)), counts, cache).log_softmax(-1)
-    ids, log_p = (torch.cat([getattr(a, name) for a in known]) for name in ("ids", "log_p"))
-    top = log_q.gather(-1, ids)
-    rest = (1 - top.exp().sum(-1, keepdim=True)).clamp_min(1e-9).log()
-    both = torch.cat([top, rest], dim=-1)
-    return (log_p.exp() * (log_p - both)).sum(-1).mean()
+    return kl_from(known, packed.run(texts, range(len(rows)), counts, cache)).mean()
 
 
 def _parameters(student: Prefix) -> tuple[Prefix, list[tuple[torch.Tensor, float]]]:
@@ -135,10 +109,10 @@ def _detached(trained: Prefix) -> Prefix:
     return replace(trained, values=trained.values.detach(), bias=bias, patch=patch)
 
 
-def _batches(rows: Sequence[Row], pick: random.Random) -> Iterator[list[int]]:
+def _batches(rows: Sequence[Row], limit: int, pick: random.Random) -> Iterator[list[int]]:
     """Numbers of rows, over and over, each time in another order."""
     while True:
         order = pick.sample(range(len(rows)), len(rows))
         lengths = [len(rows[i].query) + len(rows[i].answer) for i in order]
-        for pack in packs(lengths, BATCH_TOKENS):
+        for pack in packs(lengths, limit):
             yield [order[i] for i in pack]

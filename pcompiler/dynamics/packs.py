@@ -40,26 +40,30 @@ class Pack:
     """Some probes' tokens end to end: each query and its answer up to the last but one token.
 
     Attributes:
+        rows: the probes.
         tokens: t ids.
         offset: (t,) place within the own probe.
         seen: (t, s) numbers of the tokens that each one sees, as ``Scene.seen``: itself and those
             before it in its own probe.
         twin: (t,) the token's number in the teacher's pack; −1: the teacher has no such token.
+        answering: (t,) whether the token after it is one of an answer.
         validation: of validation probes only.
         weight: how much each of its tokens counts in what is fitted.
     """
 
+    rows: tuple[Row, ...]
     tokens: list[int]
     offset: torch.Tensor
     seen: torch.Tensor
     twin: torch.Tensor
+    answering: torch.Tensor
     validation: bool
     weight: float
 
     def to(self, place: torch.device) -> Pack:
         """The same pack with its tensors elsewhere."""
-        offset, seen, twin = (t.to(place) for t in (self.offset, self.seen, self.twin))
-        return replace(self, offset=offset, seen=seen, twin=twin)
+        names = ("offset", "seen", "twin", "answering")
+        return replace(self, **{name: getattr(self, name).to(place) for name in names})
 
 
 def pack_rows(rows: Sequence[Row], bare: bool = False, device: Device | None = None) -> list[Pack]:
@@ -84,6 +88,7 @@ def _pack(rows: Sequence[Row], bare: bool) -> Pack:
     tokens: list[int] = []
     offset: list[int] = []
     twin: list[int] = []
+    answering: list[bool] = []
     start = 0
     for row in rows:
         own = [*(row.bare if bare else row.query), *row.answer[:-1]]
@@ -91,10 +96,12 @@ def _pack(rows: Sequence[Row], bare: bool) -> Pack:
         tokens += own
         offset += range(len(own))
         twin += [*[-1] * lead, *range(start, start + _length(row))]
+        answering += [i >= len(own) - len(row.answer) for i in range(len(own))]
         start += _length(row)
     at = torch.tensor(offset)
     back = torch.arange(int(at.max()) + 1)
     seen = torch.arange(len(at))[:, None] - back
     seen = seen.masked_fill(back > at[:, None], -1).int()
     weight = ASKED_WEIGHT if rows[0].asked else 1.0
-    return Pack(tokens, at, seen, torch.tensor(twin), rows[0].validation, weight)
+    found = torch.tensor(twin), torch.tensor(answering)
+    return Pack(tuple(rows), tokens, at, seen, *found, rows[0].validation, weight)

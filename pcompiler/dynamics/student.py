@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from pcompiler import clock, meter, progress
 from pcompiler.dynamics.blocks import Block
 from pcompiler.dynamics.capture import Before, Teacher, Walker
+from pcompiler.dynamics.listener import Listener
 from pcompiler.dynamics.matching import keep, match
 from pcompiler.dynamics.moments import Moments
 from pcompiler.model import LanguageModel
@@ -22,6 +23,7 @@ from pcompiler.runtime.prefix import GONE, Prefix, nothing
 
 SUM_TOKENS = 2048  # rows that are multiplied at once
 SINK_TOKENS = 3  # first positions without a cache: the attention sink, with enormous activations
+ASKING_WEIGHT = 0.2  # of a query's tokens beside an answer's, which are what has to come out right
 
 # A layer and the teacher, which has just left it → positions of keys to keep, (H_kv, m).
 Chooser: TypeAlias = Callable[[int, Teacher], torch.Tensor]
@@ -38,6 +40,7 @@ class Student:
         choose: which keys to keep in a layer; none: no cache.
         matched: fit β and values, or keep the chosen keys as they are.
         solve: makes each layer's patch; none: no patch.
+        listener: decides which of them stay; none: all do.
         seconds: that this student's own part of the walk took.
         solving_s: of these, fitting masses and values, and solving for the patch.
     """
@@ -46,6 +49,7 @@ class Student:
     choose: Chooser | None = None
     matched: bool = True
     solve: PatchSolver | None = None
+    listener: Listener | None = None
     layers: list[Before] = field(default_factory=list)
     deltas: dict[int, Delta] = field(default_factory=dict)
     seconds: float = 0.0
@@ -66,12 +70,32 @@ class Student:
             u = block.features(r)
             h[group], self.features[group], self._downed[group] = r, u, block.down(u)
         delta = self._patch(block, layer, teacher)
+        if delta is not None and not self._helps(block, layer, delta):
+            delta = None
+        if self.solve is not None:
+            meter.count("patched_layers", outcome="left_out" if delta is None else "kept")
         for group in self.walker.groups:
-            out = self._downed[group]
-            out = out if delta is None else out + delta(self.features[group])
-            h[group] = block.finish(h[group], out)
+            h[group] = self._after(block, group, delta)
         if delta is not None:
             self.deltas[layer] = delta
+
+    def _after(self, block: Block, packs: int | slice, delta: Delta | None) -> torch.Tensor:
+        """(t, d) stream after the block's MLP, with a patch or without."""
+        out = self._downed[packs]
+        out = out if delta is None else out + delta(self.features[packs])
+        return block.finish(self.walker.h[packs], out)
+
+    def _helps(self, block: Block, layer: int, delta: Delta) -> bool:
+        if self.listener is None:
+            return True
+        start = clock.seconds()
+        without, patched = (
+            {i: self._after(block, i, tried) for i in self.listener.numbers}
+            for tried in (None, delta)
+        )
+        helps = self.listener.keeps(layer, without, patched)
+        self.solving_s += clock.seconds() - start
+        return helps
 
     def _look(self, block: Block, layer: int, teacher: Teacher) -> None:
         """Choose what stands before the packs, and let them attend to it."""
@@ -101,7 +125,6 @@ class Student:
                 rows = [self._rows(block, i, teacher) for i in some]
                 sums.add(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
         delta = self.solve(layer, fitting, validation)
-        meter.count("patched_layers", outcome="left_out" if delta is None else "kept")
         self.solving_s += clock.seconds() - start
         return delta
 
@@ -112,18 +135,23 @@ class Student:
             yield [of[j] for j in group]
 
     def _rows(self, block: Block, i: int, teacher: Teacher) -> tuple[torch.Tensor, ...]:
-        """Of one pack features (t, d_ff), targets (t, d) and weights (t,)."""
-        wanted = teacher.h[i][self.walker.packs[i].twin.clamp_min(0)]
-        missing = block.missing(wanted, self.walker.h[i], self._downed[i])
-        return self.features[i], missing, self._weights(i, wanted)
+        """Of one pack features (t, d_ff), targets (t, d) and weights (t,), w/‖y_C‖².
 
-    def _weights(self, i: int, wanted: torch.Tensor) -> torch.Tensor:
-        """(t,) w/‖y_C‖²; 0 where the teacher has no such token, or the student its sink."""
-        pack = self.walker.packs[i]
-        counts = pack.twin >= 0
+        Without a cache the first tokens are the attention sink, which the teacher has in its
+        prompt. They count as rows that want nothing, w/‖y‖²: left out, they would be whatever the
+        patch makes of them, and every later token attends to them.
+        """
+        pack, h, downed = self.walker.packs[i], self.walker.h[i], self._downed[i]
+        wanted = teacher.h[i][pack.twin.clamp_min(0)]
+        missing = block.missing(wanted, h, downed)
+        size = wanted.float().square().sum(-1)
+        counts = torch.where(pack.answering, 1.0, ASKING_WEIGHT) * (pack.twin >= 0)
         if self.choose is None:
-            counts = counts & (pack.offset >= SINK_TOKENS)
-        return pack.weight / wanted.float().square().sum(-1) * counts.to(wanted.device)
+            sink = pack.offset < SINK_TOKENS
+            missing = missing.masked_fill(sink[:, None], 0.0)
+            size = torch.where(sink, block.finish(h, downed).float().square().sum(-1), size)
+            counts = counts.masked_fill(sink, 1.0)
+        return self.features[i], missing, pack.weight * counts / size
 
     def prefix(self) -> Prefix:
         """The student as it runs."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from pcompiler import clock, self_study
-from pcompiler.config import Config, TargetConfig
+from pcompiler.config import Config, ProbeConfig, TargetConfig
 from pcompiler.dynamics.packs import Row
 from pcompiler.errors import InputError
 from pcompiler.families import FAMILIES
@@ -119,6 +119,7 @@ class Compilation:
             studied = self_study.fitting(
                 *(self.prompt, self.mixed(), self.template, teacher, self.config.probes),
                 seed=self.config.compile.seed,
+                given=[probe.query for probe in asked],
                 taken=held_out | {probe.query for probe in asked},
             )
         if len(asked) + len(studied) < 2 * VALIDATION_EVERY[False]:
@@ -159,10 +160,17 @@ class Compilation:
         return made
 
     def with_config(self, config: Config) -> Compilation:
-        """The same prompt with other [targets]; teacher, probes and answers are kept."""
-        assert config.probes == self.config.probes, "other probes would need other answers"
-        other = replace(self, config=config)
-        kept = ("template", "context", "teacher", "probes", "fitting", "rows")  # and once()
+        """The same prompt with other [targets], or another number of fitting probes.
+
+        What does not depend on these is kept: the teacher, held-out probes, and as a rule what is
+        fitted on.
+        """
+        alike = config.probes == self.config.probes
+        assert alike or config.probes == replace(self.config.probes, fitting=config.probes.fitting)
+        spent = self.spent if alike else {k: s for k, s in self.spent.items() if k != "probing"}
+        other = replace(self, config=config, spent=spent)
+        always = ("template", "context", "teacher", "probes")  # and once()
+        kept = [*always, "fitting", "rows"] if alike else always
         vars(other).update({name: vars(self)[name] for name in kept if name in vars(self)})
         return other
 
@@ -206,10 +214,15 @@ class Target(ABC):
     name: ClassVar[str]
     families: ClassVar[tuple[str, ...]] = FAMILIES
     settings: ClassVar[tuple[str, ...]] = ()  # the fields of TargetConfig that it goes by
+    fitting: ClassVar[int | None] = None  # probes of self-study, if others than ProbeConfig's
 
     def resolved(self, settings: TargetConfig) -> TargetConfig:
         """The settings with the target's own defaults where none were given."""
         return settings
+
+    def probes(self, probes: ProbeConfig) -> ProbeConfig:
+        """The same with the target's own number to fit on, where none was given."""
+        return probes if probes.fitting is not None else replace(probes, fitting=self.fitting)
 
     def fits(self, _settings: TargetConfig) -> bool:
         """Whether ``build`` fits anything on probes with these settings."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from pcompiler.codec.tensors import row_bytes
 from pcompiler.dynamics import matching
 from pcompiler.dynamics.capture import Teacher, Walker
 from pcompiler.dynamics.distil import refine
-from pcompiler.dynamics.packs import Pack, pack_rows
+from pcompiler.dynamics.listener import MOST_TOKENS, Listener
+from pcompiler.dynamics.packs import Pack, Row, pack_rows
 from pcompiler.dynamics.ridge import Ridge, shared_ranks
 from pcompiler.dynamics.student import Student, walk
 from pcompiler.errors import InputError
@@ -26,8 +28,8 @@ from pcompiler.runtime.prefix import Prefix
 from pcompiler.targets.base import Built, Compilation
 from pcompiler.targets.encoding import to_tensors
 
-STRENGTHS = (1.0, 0.6)
-ENOUGH_ASKED = 4  # of the user's own validation rows, to choose by them alone
+STRENGTHS = (1.0, 0.8, 0.6)
+ENOUGH_ASKED = 8  # of the user's own validation rows, to choose by them alone
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def _student(
     factor = recipe.factor
     if factor is None:
         bare = pack_rows(compilation.rows, bare=True, device=model.device)
-        return Student(Walker(model, bare, 0), solve=solve)
+        listener = _listener(compilation, model, bare) if solve else None
+        return Student(Walker(model, bare, 0), solve=solve, listener=listener)
     walker = Walker(model, packs, compilation.teacher.length)
     if weights is None or _budget(compilation, recipe) == "head":
 
@@ -123,6 +126,30 @@ def _student(
         return Student(walker, choose, recipe.matched, solve)
     kept = matching.most_important_of_all(weights, factor)
     return Student(walker, lambda layer, _: kept[layer], recipe.matched, solve)
+
+
+def _listener(
+    compilation: Compilation, model: LanguageModel, packs: Sequence[Pack]
+) -> Listener | None:
+    """To the validation probes that decide, as many as it takes; none: there are none."""
+    deciding = {id(row) for row in _deciding(compilation.rows)}
+    numbers = [i for i, pack in enumerate(packs) if id(pack.rows[0]) in deciding]
+    ends = accumulate(len(packs[i].tokens) for i in numbers)
+    chosen = [
+        i for i, end in zip(numbers, ends, strict=True) if i == numbers[0] or end <= MOST_TOKENS
+    ]
+    some = [packs[i] for i in chosen]
+    return Listener(model, compilation.teacher, some, chosen) if some else None
+
+
+def _deciding(rows: Sequence[Row]) -> list[Row]:
+    """The validation rows to choose by: the user's alone, where there are enough of them.
+
+    A prompt can matter much for questions about itself and little for those that users ask.
+    """
+    found = [row for row in rows if row.validation]
+    users = [row for row in found if row.asked]
+    return users if len(users) >= ENOUGH_ASKED else found
 
 
 def _budget(compilation: Compilation, recipe: Recipe) -> str:
@@ -148,14 +175,15 @@ def _refined(compilation: Compilation, prefix: Prefix) -> Prefix:
     if not steps or (prefix.patch is None and prefix.bias is None):
         return prefix
     rows = compilation.rows
-    after = refine(compilation.model, compilation.teacher, prefix, rows, steps, seed)
-    before_kl, after_kl = validation_kl(compilation, [prefix, after])
+    after = refine(compilation.mixed(), compilation.teacher, prefix, rows, steps, seed)
+    before_kl, after_kl = row_kl(compilation, [prefix, after], _deciding(rows))
     return after if _better(after_kl, before_kl) else prefix
 
 
-def validation_kl(compilation: Compilation, prefixes: Sequence[Prefix]) -> torch.Tensor:
-    """(prefixes, validation rows) KL(teacher ‖ student), nats, summed over each row's answer."""
-    rows = [row for row in compilation.rows if row.validation]
+def row_kl(
+    compilation: Compilation, prefixes: Sequence[Prefix], rows: Sequence[Row]
+) -> torch.Tensor:
+    """(prefixes, rows) KL(teacher ‖ student), nats, summed over each row's answer."""
     model, answers = compilation.model, [row.answer for row in rows]
     teacher = list(score(model, compilation.teacher, [row.query for row in rows], answers))
     found = torch.zeros(len(prefixes), len(rows))
@@ -183,12 +211,8 @@ def best(
     asked = compilation.config.targets.strength
     strengths = [s for s in (STRENGTHS if asked is None else (asked,)) if s > 0]
     tried = {s: _at(patched, s) for s in strengths if patched.patch is not None}
-    kls = validation_kl(compilation, [unpatched, *tried.values()])
-    rows = [row for row in compilation.rows if row.validation]
-    users = [i for i, row in enumerate(rows) if row.asked]
-    if len(users) >= ENOUGH_ASKED:
-        # A prompt can matter much for questions about itself and little for those that users ask.
-        rows, kls = [rows[i] for i in users], kls[:, users]
+    rows = _deciding(compilation.rows)
+    kls = row_kl(compilation, [unpatched, *tried.values()], rows)
     best_one = int(kls.sum(1).argmin()) if asked is None else len(tried)
     if asked is None and not _better(kls[best_one], kls[0]):
         best_one = 0

@@ -13,11 +13,16 @@ from pcompiler.targets.base import Built, Compilation, Target
 from pcompiler.targets.encoding import PATCH, from_tensors
 from pcompiler.targets.fitted import Recipe, best, built, fit
 
+# Of a map from all features to all outputs a layer, few answers tell little. Of an article full
+# rank recovers 56, 69 and ?? % of the lost KL with 69, 237 and 653 probes.
+FITTING = 224
+
 
 class Weights(Target):
     """2·r·(d + d_ff) bytes a layer in 16 bit (SmolLM2-135M: 127 KB·r in all)."""
 
     name = "weights"
+    fitting = FITTING
     settings = ("bits", "rank", "budget_bytes", "strength", "refine")
 
     def build(self, compilation: Compilation) -> Built:

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"the window of {model.name} is too short for any of the lengths.")
     machine = f"{hardware()}; {device}; {device.use_threads(None)} threads; {model.name}"
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store") as store:
-        config = Config(probes=stages.QUICK_PROBES) if args.quick else Config()
+        config = Config(probes=stages.QUICK_PROBES) if args.quick else Config(probes=stages.PROBES)
         rounds = 1 if args.quick else stages.ROUNDS
         read = time.process_time if args.cpu_time else time.perf_counter
         taken = list(stages.measure(model, store, runs, config, rounds, read))

@@ -5,20 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pcompiler.errors import ConfigError
 from pcompiler.serving import ServeConfig
 from pcompiler.sharing import REMOTE_RANGES, check_remote
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from pcompiler.toml import read_toml
 
 MIN_DICTIONARY_BYTES, MAX_DICTIONARY_BYTES = 256, 2**20
 ZSTD_LEVELS = (*range(-7, 0), *range(1, 23))  # below 0: faster than 1, and larger
@@ -132,8 +126,8 @@ class ProbeConfig:
         for name in ("self_study", "query_tokens", "answer_tokens"):
             value = getattr(self, name)
             _require(1 <= value <= 4096, name, value, "an integer from 1 to 4096")
-        f = self.fitting
-        _require(f is None or 0 <= f <= 65_536, "fitting", f, "from 0 to 65,536")
+        ok = isinstance(self.to_fit, int) and 0 <= self.to_fit <= 65_536
+        _require(ok, "fitting", self.fitting, "an integer from 0 to 65,536")
         _require(self.precision in PRECISIONS, "precision", self.precision, _or(PRECISIONS))
 
     @property
@@ -243,14 +237,7 @@ class Config:
         Raises:
             ConfigError: not readable, not TOML, an unknown name, or a value out of range.
         """
-        try:
-            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
-            raise ConfigError(f"cannot read the configuration {path}: {e}") from e
-        sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
-        _check_names(data, sections, f"section in {path}")
-        parts = {name: _section(sections[name], data[name], name, path) for name in data}
-        return cls(**parts)
+        return read_toml(cls, path)
 
     def fingerprint(self, of_target: Sequence[str] = (), *, fitted: bool = True) -> str:
         """Hash of the settings that change an artifact's bytes: not the gates or places.
@@ -278,30 +265,3 @@ class Config:
         if self.store.zstd_threads != 1:  # several threads, however many, give the same bytes
             relevant["zstd_threads"] = "several"
         return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _check_names(given: Any, allowed: Any, what: str) -> None:  # noqa: ANN401 - raw TOML
-    unknown = sorted(set(given) - set(allowed))
-    if unknown:
-        raise ConfigError(f"unknown {what}: {', '.join(unknown)}; known: {', '.join(allowed)}.")
-
-
-def _section(kind: Any, values: Any, name: str, path: str | Path) -> Any:  # noqa: ANN401
-    if not isinstance(values, dict):
-        raise ConfigError(f"[{name}] in {path} must be a section, not a value.")
-    defaults = dataclasses.asdict(kind())
-    _check_names(values, defaults, f"setting in [{name}] of {path}")
-    for key, value in values.items():
-        want, types = _wanted(defaults[key])
-        if type(value) not in types:
-            raise ConfigError(f"{name}.{key} = {value!r} in {path} must be {want}.")
-    return kind(**values)
-
-
-def _wanted(default: object) -> tuple[str, tuple[type, ...]]:
-    """What a setting has to be, in words and as types; numbers may be off by default."""
-    if isinstance(default, bool):
-        return "true or false", (bool,)
-    if default is None or isinstance(default, int | float):
-        return "a number", (int,) if isinstance(default, int) else (int, float)
-    return "a text", (str,)

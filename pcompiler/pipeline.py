@@ -60,19 +60,19 @@ class Work:
         made.spend("parse", clock.elapsed())
         return made
 
-    @lazy
+    @property
     def reference(self) -> fidelity.Reference:
         """The teacher's answers to the held-out probes."""
-        return fidelity.reference(self.compilation, self.compilation.probes)
+        known = self.compilation
+        return known.once("said", lambda: fidelity.reference(known, known.probes))
 
     @lazy
     def uncovered(self) -> list[int]:
         """Numbers of the held-out probes about a passage that no fitting probe is about."""
         known, decode = self.compilation, self.model.tokenizer.decode
-        coverage = Coverage(passages(known.prompt))
         held_out = zip(known.probes, self.reference.answers, strict=True)
         fitted = zip(known.fitting, known.rows, strict=True)
-        return coverage.uncovered(
+        return Coverage(passages(known.prompt)).uncovered(
             [f"{probe.query} {decode(answer.tokens)}" for probe, answer in held_out],
             [f"{probe.query} {decode(row.answer)}" for probe, row in fitted],
         )
@@ -87,20 +87,13 @@ class Work:
 
     def for_target(self, target: Target) -> Work:
         """The same work with as many fitting probes as the target asks for."""
-        config = replace(self.config, probes=target.probes(self.config.probes))
+        return self._with(replace(self.config, probes=target.probes(self.config.probes)))
+
+    def _with(self, config: Config) -> Work:
         if config == self.config:
             return self
-        # Held by what the work's relatives share: another rank is fitted on the same.
-        kept: Compilation = self.compilation.once(
-            ("probes", config.probes), lambda: self.compilation.with_config(config)
-        )
-        return self._with(config, kept)
-
-    def _with(self, config: Config, known: Compilation | None = None) -> Work:
         other = replace(self, config=config)
-        vars(other)["compilation"] = (known or self.compilation).with_config(config)
-        if "reference" in vars(self):
-            vars(other)["reference"] = self.reference
+        vars(other)["compilation"] = self.compilation.with_config(config)
         return other
 
     def address(self, target: Target) -> str:

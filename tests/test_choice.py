@@ -25,7 +25,7 @@ def test_a_patch_that_helps_self_study_only_is_not_kept(
     monkeypatch: pytest.MonkeyPatch, users: float, kept: bool
 ) -> None:
     """Self-study says a tenth of the KL, users say half of it or twice of it."""
-    asked = [Probe(f"What about day {i}?") for i in range(15)]
+    asked = [Probe(f"What about day {i}?") for i in range(27)]
     probes = ProbeConfig(self_study=2, fitting=18, query_tokens=6, answer_tokens=4)
     made = Compilation(parse(PROMPT), tiny(), Config(probes=probes), [Probe("When?")], asked)
     rows = [row for row in made.rows if row.validation]

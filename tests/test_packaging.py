@@ -21,6 +21,7 @@ LAYERS = (
         "config",
         "serving",
         "sharing",
+        "toml",
         "families",
         "registry",
         "ranges",

@@ -13,9 +13,10 @@ from pcompiler.device import pick
 from pcompiler.dynamics import stream
 from pcompiler.dynamics.capture import Teacher, Walker
 from pcompiler.dynamics.matching import most_important, most_important_of_all
+from pcompiler.dynamics.moments import Moments
 from pcompiler.dynamics.packs import ASKED_WEIGHT, Row, pack_rows
 from pcompiler.dynamics.ridge import Ridge
-from pcompiler.dynamics.student import SINK_TOKENS, Student, walk
+from pcompiler.dynamics.student import ASKING_WEIGHT, SINK_TOKENS, Student, walk
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.prefix import prefill
 from pcompiler.targets.encoding import CACHE, PATCH, from_tensors, to_tensors
@@ -124,17 +125,31 @@ def test_streams_in_a_file_are_those_in_memory(
     assert all(torch.equal(a, b) for a, b in zip(in_memory, on_disk, strict=True))
 
 
-def test_a_student_without_a_cache_leaves_its_sink_out_of_the_fit(model: LanguageModel) -> None:
-    """What counts are the other tokens that the teacher has as well, by 1/‖y_C‖²."""
-    weights: list[float] = []
+def test_a_student_without_a_cache_wants_nothing_of_its_sink(model: LanguageModel) -> None:
+    """Its first tokens weigh 1/‖y‖², the others that the teacher has by 1/‖y_C‖² and place."""
+    seen: list[Moments] = []
     teacher = Teacher(model, prefill(model, CONTEXT), pack_rows(ROWS))
     student = student_of(model, teacher, None, 2)
-    student.solve = lambda _layer, fitting, _validation: weights.append(fitting.weight)
+    student.solve = lambda _layer, fitting, _validation: seen.append(fitting)
     walk(model, teacher, [student])
-    pack = student.walker.packs[0]
-    counted = (pack.offset >= SINK_TOKENS) & (pack.twin >= 0)
-    want = (1 / teacher.h[0][pack.twin[counted]].square().sum(-1)).sum()
-    assert weights[-1] == pytest.approx(float(want), rel=1e-4)
+    weight = wanted = 0.0
+    for i, pack in enumerate(student.walker.packs):
+        sink, own, twin = pack.offset < SINK_TOKENS, student.walker.h[i], teacher.h[i][pack.twin]
+        size = torch.where(sink, own.square().sum(-1), twin.square().sum(-1))
+        share = torch.where(pack.answering | sink, 1.0, ASKING_WEIGHT)
+        w = share / size * (sink | (pack.twin >= 0)) * (not pack.validation)
+        weight += float(w.sum())
+        wanted += float((w * (~sink) * (twin - own).square().sum(-1)).sum())
+    assert seen[-1].weight == pytest.approx(weight, rel=1e-4)
+    assert seen[-1].tt == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_tokens_that_answer_are_the_last_of_a_query_and_all_but_the_last_of_an_answer() -> None:
+    for alone in (False, True):
+        for pack in pack_rows(ROWS, bare=alone):
+            texts = [(row.bare if alone else row.query, row.answer) for row in pack.rows]
+            want = [i >= len(q) - 1 for q, a in texts for i in range(len(q) + len(a) - 1)]
+            assert pack.answering.tolist() == want
 
 
 def test_a_model_in_half_precision_is_walked_and_run_alike() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from pcompiler import clock, pipeline, progress
 from pcompiler.bench import corpora
-from pcompiler.config import Config, ProbeConfig, TargetConfig
+from pcompiler.config import FITTING, Config, ProbeConfig, TargetConfig
 from pcompiler.errors import InputError
 from pcompiler.ir import Probe
 from pcompiler.model import LanguageModel
@@ -31,6 +31,7 @@ WHOLE = ("total_s", "wall_s", "cpu_s")
 LENGTHS = (100, 250, 500, 1_000, 2_000, 4_000, 8_000)  # tokens
 QUICK_LENGTHS = (100, 200, 400)
 QUICK_PROBES = ProbeConfig(fitting=12, query_tokens=16, answer_tokens=8)  # as few as there may be
+PROBES = ProbeConfig(fitting=FITTING)  # for all alike: weights alone would take more
 QUICK_FITTED_MOST = 100  # tokens up to which weights and hybrid run: each takes half a minute
 SHORT = 1_000  # tokens up to which kv and text are timed more than once
 SETTINGS = {

@@ -32,6 +32,9 @@ class Listener:
         teacher: the full prompt.
         packs: a student's, validation probes only.
         numbers: of these packs among all of the student's.
+
+    Attributes:
+        kept: (T,) nats of each answer token with the patches that were kept; none: nothing yet.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class Listener:
         self.numbers = numbers
         self._walker = Walker(model, packs, 0)
         self._known = answers_of(model, teacher, [row for pack in packs for row in pack.rows])
-        self._kept: torch.Tensor | None = None
+        self.kept: torch.Tensor | None = None
 
     @ranged("listen")
     def keeps(
@@ -55,13 +58,13 @@ class Listener:
             without: of each pack by number the stream after it, (t, d), without the patch.
             h: the same with it.
         """
-        if self._kept is None:
-            self._kept = self._kl(layer, without)
+        if self.kept is None:
+            self.kept = self._kl(layer, without)
         found = self._kl(layer, h)
-        worse = found - self._kept
+        worse = found - self.kept
         kept = bool(worse.mean() <= worse.std() / len(worse) ** 0.5)
         if kept:
-            self._kept = found  # which is what the next layer without a patch leads to as well
+            self.kept = found  # which is what the next layer without a patch leads to as well
         return kept
 
     def _kl(self, layer: int, h: Mapping[int, torch.Tensor]) -> torch.Tensor:

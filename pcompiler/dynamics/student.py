@@ -137,7 +137,7 @@ class Student:
     def _rows(self, block: Block, i: int, teacher: Teacher) -> tuple[torch.Tensor, ...]:
         """Of one pack features (t, d_ff), targets (t, d) and weights (t,), w/‖y_C‖².
 
-        Without a cache the first tokens are the attention sink, which the teacher has in its
+        Without a cache a query's tokens count less than an answer's, and the first tokens are the attention sink, which the teacher has in its
         prompt. They count as rows that want nothing, w/‖y‖²: left out, they would be whatever the
         patch makes of them, and every later token attends to them.
         """
@@ -145,8 +145,9 @@ class Student:
         wanted = teacher.h[i][pack.twin.clamp_min(0)]
         missing = block.missing(wanted, h, downed)
         size = wanted.float().square().sum(-1)
-        counts = torch.where(pack.answering, 1.0, ASKING_WEIGHT) * (pack.twin >= 0)
+        counts = (pack.twin >= 0).float()
         if self.choose is None:
+            counts = torch.where(pack.answering, counts, ASKING_WEIGHT * counts)
             sink = pack.offset < SINK_TOKENS
             missing = missing.masked_fill(sink[:, None], 0.0)
             size = torch.where(sink, block.finish(h, downed).float().square().sum(-1), size)

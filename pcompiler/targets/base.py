@@ -112,6 +112,9 @@ class Compilation:
         Raises:
             InputError: there are too few to fit on and to choose on.
         """
+        return self.once(("fitting", self.config.probes.fitting), self._fitting)
+
+    def _fitting(self) -> Sequence[Probe]:
         held_out = {probe.query for probe in self.probes}
         asked = [probe for probe in self.fit_queries if probe.query not in held_out]
         teacher = self.teacher
@@ -132,6 +135,9 @@ class Compilation:
     @lazy
     def rows(self) -> list[Row]:
         """The fitting probes with the teacher's answers, some of them for validation."""
+        return self.once(("rows", self.config.probes.fitting), self._rows)
+
+    def _rows(self) -> list[Row]:
         model = self.mixed()  # held here, so that writing and answering share one
         queries = self.query_ids(self.fitting)
         bare = [self.template.bare_ids(probe.query) for probe in self.fitting]
@@ -162,15 +168,15 @@ class Compilation:
     def with_config(self, config: Config) -> Compilation:
         """The same prompt with other [targets], or another number of fitting probes.
 
-        What does not depend on these is kept: the teacher, held-out probes, and as a rule what is
-        fitted on.
+        What does not depend on these is kept: the teacher, held-out probes, and what is fitted on.
         """
-        alike = config.probes == self.config.probes
-        assert alike or config.probes == replace(self.config.probes, fitting=config.probes.fitting)
-        spent = self.spent if alike else {k: s for k, s in self.spent.items() if k != "probing"}
+        fitting, spent = config.probes.fitting, self.spent
+        assert config.probes == replace(self.config.probes, fitting=fitting), "other answers"
+        if fitting != self.config.probes.fitting:
+            others = {stage: s for stage, s in spent.items() if stage != "probing"}
+            spent = self.once(("spent", fitting), lambda: others)
         other = replace(self, config=config, spent=spent)
-        always = ("template", "context", "teacher", "probes")  # and once()
-        kept = [*always, "fitting", "rows"] if alike else always
+        kept = ("template", "context", "teacher", "probes")  # and once()
         vars(other).update({name: vars(self)[name] for name in kept if name in vars(self)})
         return other
 

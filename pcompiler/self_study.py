@@ -59,12 +59,13 @@ def fitting(
     """
     count, length, own_seed = config.to_fit, config.query_tokens, seed + _FITTING_SEED
     alike = min(count // _ALIKE_SHARE, max(0, count - FITTING)) if given else 0
-    found = more_like(model, template, teacher, given, alike, length, own_seed) if alike else []
-    count -= len(found)
+    like = more_like(model, template, teacher, given, alike, length, own_seed) if alike else []
+    count -= len(like)
     about = questions(passages(prompt), count - count // _WRITTEN_SHARE, seed)
     rest = count - len(about)
-    found += write(model, template, teacher, rest, length, own_seed) if rest else []
-    return [Probe(query) for query in dict.fromkeys([*about, *found]) if query not in taken]
+    written = write(model, template, teacher, rest, length, own_seed) if rest else []
+    unique = dict.fromkeys([*about, *written, *like])
+    return [Probe(query) for query in unique if query not in taken]
 
 
 @ranged("self-study")

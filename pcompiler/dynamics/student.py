@@ -137,9 +137,10 @@ class Student:
     def _rows(self, block: Block, i: int, teacher: Teacher) -> tuple[torch.Tensor, ...]:
         """Of one pack features (t, d_ff), targets (t, d) and weights (t,), w/‖y_C‖².
 
-        Without a cache a query's tokens count less than an answer's, and the first tokens are the attention sink, which the teacher has in its
-        prompt. They count as rows that want nothing, w/‖y‖²: left out, they would be whatever the
-        patch makes of them, and every later token attends to them.
+        Without a cache a query's tokens count less than an answer's, and the first tokens are the
+        attention sink, which the teacher has in its prompt. They count as rows that want nothing,
+        w/‖y‖²: left out, they would be whatever the patch makes of them, and every later token
+        attends to them.
         """
         pack, h, downed = self.walker.packs[i], self.walker.h[i], self._downed[i]
         wanted = teacher.h[i][pack.twin.clamp_min(0)]

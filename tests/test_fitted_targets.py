@@ -14,12 +14,15 @@ from conftest import tiny
 from pcompiler import pipeline, targets
 from pcompiler.compiler import Compiler
 from pcompiler.config import Config, ProbeConfig, StoreConfig, TargetConfig
+from pcompiler.dynamics.listener import Listener
 from pcompiler.dynamics.packs import Row
+from pcompiler.dynamics.ridge import shared_ranks
 from pcompiler.errors import InputError
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
 from pcompiler.runtime.prefix import nothing
 from pcompiler.store.artifact import Artifact
+from pcompiler.targets import fitted
 from pcompiler.targets.base import Built, Compilation
 from pcompiler.targets.fitted import Recipe, fit, row_kl
 
@@ -194,3 +197,22 @@ def test_a_patch_stays_within_its_budget_of_bytes(known: Compilation) -> None:
     assert ranks[2000, 8] > 1.5 * ranks[2000, 16]  # half the size, twice the directions
     with pytest.raises(InputError, match="352 or more"):
         build(known, "weights", budget_bytes=300)
+
+
+def test_a_budget_is_not_spent_on_layers_whose_patch_is_left_out(
+    known: Compilation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[list[int]] = []
+
+    def shared(energies: list[torch.Tensor], directions: int) -> list[int]:
+        shares.append(shared_ranks(energies, directions))
+        assert sum(shares[-1]) == directions
+        return shares[-1]
+
+    monkeypatch.setattr(fitted, "shared_ranks", shared)
+    build(known, "weights", budget_bytes=2000)
+    monkeypatch.setattr(Listener, "keeps", lambda _self, layer, *_: layer > 0)
+    build(known, "weights", budget_bytes=2000)
+    (every, later) = shares
+    assert every[0] > 0
+    assert later[0] == 0

@@ -64,20 +64,18 @@ def fit(compilation: Compilation, recipes: Sequence[Recipe]) -> list[Prefix]:
     solvers = [Ridge([recipe.rank] * card.layers) for recipe in recipes]
     if settings.budget_bytes is not None and any(recipe.rank for recipe in recipes):
         directions = _directions(compilation, settings.budget_bytes)
-        _walk(compilation, recipes, solvers)
+        first = students_of(compilation, recipes, solvers)
         solvers = [
-            Ridge(shared_ranks(solver.energies, directions) if recipe.rank else solver.ranks)
-            for solver, recipe in zip(solvers, recipes, strict=True)
+            Ridge(shared_ranks(_energies(solver, student), directions)) if recipe.rank else solver
+            for solver, student, recipe in zip(solvers, first, recipes, strict=True)
         ]
-    prefixes = _walk(compilation, recipes, solvers)
-    return [_refined(compilation, prefix) for prefix in prefixes]
-
-
-def _walk(
-    compilation: Compilation, recipes: Sequence[Recipe], solvers: Sequence[Ridge]
-) -> list[Prefix]:
     students = students_of(compilation, recipes, solvers)
-    return [student.prefix() for student in students]
+    return [_refined(compilation, student.prefix()) for student in students]
+
+
+def _energies(solver: Ridge, student: Student) -> list[torch.Tensor]:
+    """Of each layer; none where its patch was left out, and a budget would be wasted."""
+    return [e if layer in student.deltas else e[:0] for layer, e in enumerate(solver.energies)]
 
 
 def students_of(

@@ -39,6 +39,7 @@ def test_every_configuration_in_the_repository_loads() -> None:
         ("[compile]\nmax_kl = -1\n", "max_kl"),
         ("[probes]\nanswer_tokens = 0\n", "answer_tokens"),
         ("[probes]\nfitting = -1\n", "fitting"),
+        ("[probes]\nfitting = 5.5\n", "fitting"),
         ("[targets]\nfactor = 0.5\n", r"factor = 0\.5.*1 to 10,000"),
         ("[targets]\nfactor = nan\n", "factor = nan"),
         ("[targets]\nfactor = 'ten'\n", r"targets\.factor.*a number"),

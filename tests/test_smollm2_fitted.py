@@ -43,7 +43,7 @@ def test_no_artifact_is_worse_than_the_same_without_its_patch_or_than_no_prompt(
     weights = fidelity(compiler, "weights", rank=16)
     assert cache.kl < 0.1 * cache.kl_no_prompt
     assert hybrid.kl < NOISE * cache.kl
-    assert weights.kl < NOISE * weights.kl_no_prompt
+    assert weights.kl < 0.5 * weights.kl_no_prompt
 
 
 def test_a_global_budget_beats_as_many_keys_for_every_head(compiler: Compiler) -> None:

@@ -13,8 +13,8 @@ from pcompiler.targets.base import Built, Compilation, Target
 from pcompiler.targets.encoding import PATCH, from_tensors
 from pcompiler.targets.fitted import Recipe, best, built, fit
 
-# Of a map from all features to all outputs a layer, few answers tell little. Of an article full
-# rank recovers 56, 69 and ?? % of the lost KL with 69, 237 and 653 probes.
+# A map from all features to all outputs of every layer is much to learn from few answers: of an
+# article full rank recovers 55 % of the lost KL with 69 probes, 69 % with 237.
 FITTING = 224
 
 

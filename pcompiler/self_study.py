@@ -22,7 +22,7 @@ _OPENINGS = (
 _ROUNDS = 3  # of writing, before giving up on a model that writes the same query again
 _WRITTEN_SHARE = 8  # one in so many fitting probes: a small model strays from the prompt
 _ALIKE_SHARE = 2  # one in so many, where there are queries of the user's to write more like
-_SHOWN = 4  # of them at once
+_SHOWN, _SHOWN_CHARACTERS = 4, 400  # of them at once, and of each at most
 _LEAST_CHARACTERS = 8  # of a query
 _FITTING_SEED = 1_000_003  # fitting probes and held-out probes are drawn apart
 
@@ -111,14 +111,14 @@ def more_like(
     """Queries in the manner of those given: the model goes on with a list, the prompt in place.
 
     What is fitted has to look like the queries to come. The list is some of the given queries in
-    one user's turn, others each time. Seeded; at most ``count`` queries of ``length`` tokens.
+    one user's turn, others each time; lists that pass the model's window are left out. Seeded; at
+    most ``count`` queries of ``length`` tokens.
     """
     pick = random.Random(seed)  # noqa: S311 - not for secrets
-    lines = [f"- {' '.join(query.split())}\n" for query in given]
-    shown = min(_SHOWN, len(lines))
-    turns = [
-        template.query_opening_ids("".join(pick.sample(lines, shown)) + "-") for _ in range(count)
-    ]
+    lines = [f"- {' '.join(query.split())[:_SHOWN_CHARACTERS]}\n" for query in given]
+    shown, room = min(_SHOWN, len(lines)), model.window - teacher.length - length
+    lists = ("".join(pick.sample(lines, shown)) + "-" for _ in range(count))
+    turns = [turn for turn in map(template.query_opening_ids, lists) if len(turn) <= room]
     written = answer_all(
         model, teacher, turns, length, "more like the user's", sampler(1.0, 0.95, seed)
     )

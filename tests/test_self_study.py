@@ -12,6 +12,7 @@ from pcompiler.compiler import Compiler
 from pcompiler.config import FITTING, Config, ProbeConfig
 from pcompiler.frontend import parse
 from pcompiler.ir import Probe
+from pcompiler.model import LanguageModel
 from pcompiler.targets import get
 from pcompiler.targets.base import Compilation
 from pcompiler.targets.weights import FITTING as FOR_WEIGHTS
@@ -59,6 +60,17 @@ def test_few_cover_the_prompt_first_and_nobodys_manner_is_not_met(
     calls = written_alike(monkeypatch)
     _ = compilation(count, asked).fitting
     assert calls == []
+
+
+def test_long_queries_are_not_shown_past_the_models_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fits behind the prompt by itself; four of them do not."""
+    made = compilation(120, [Probe(f"{i} " + "and what about it, " * 30) for i in range(6)])
+    assert made.query_ids(made.fit_queries)
+    asked = [probe.query for probe in made.fit_queries]
+    arguments = (made.model, made.template, made.teacher, asked, 4, 12, 0)
+    assert self_study.more_like(*arguments)
+    monkeypatch.setattr(LanguageModel, "window", len(made.context) + 700)
+    assert self_study.more_like(*arguments) == []
 
 
 def test_weights_alone_ask_for_more_unless_the_user_says_how_many() -> None:

@@ -122,6 +122,10 @@ class Block:
             downed = self.layer.post_feedforward_layernorm(downed)
         return r + downed
 
+    def after(self, r: torch.Tensor) -> torch.Tensor:
+        """The block's output from the stream after attention, both (t, d)."""
+        return self.finish(r, self.down(self.features(r)))
+
     def missing(self, wanted: torch.Tensor, r: torch.Tensor, downed: torch.Tensor) -> torch.Tensor:
         """What W_down's output lacks for the block's output to become ``wanted``: (t, d), float32.
 

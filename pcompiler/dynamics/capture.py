@@ -210,7 +210,7 @@ class Teacher(Walker):
             self.output[group] = torch.cat(list(self._attend(block, group, x, before, importance)))
             attended = block.project_out(self.output[group])
             r = block.mix(h, attended)
-            self.h[group] = block.finish(r, block.down(block.features(r)))
+            self.h[group] = block.after(r)
             importance.moved(attended, h, r, self._counts(group).to(h.device))
         self.importance, self.attention = importance.result(), importance.attention()
 

@@ -81,7 +81,7 @@ class Listener:
             walker.look(block, before)
             for group in walker.groups:
                 r = block.mix(walker.h[group], block.project_out(walker.output[group]))
-                walker.h[group] = block.finish(r, block.down(block.features(r)))
+                walker.h[group] = block.after(r)
         ends = [walker.h[i][pack.answering] for i, pack in enumerate(walker.packs)]
         weights = [
             torch.full((len(end),), pack.weight)

@@ -53,8 +53,10 @@ class Device:
 
         Asked of the processor and not timed, so that the same prompt compiles alike each time.
         """
+        if not self.is_host:
+            return _cuda_has_bf16(self.handle)
         told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older torch
-        return self.is_host and any(told.get(name) for name in NATIVE_BF16)
+        return any(told.get(name) for name in NATIVE_BF16)
 
     def synchronize(self) -> None:
         """Wait until all queued work on the device is done; free on the CPU."""
@@ -191,7 +193,12 @@ def pick(name: str = "auto", dtype: str = "auto") -> Device:
 
 
 def _natural_dtype(device: torch.device) -> tuple[torch.dtype, str]:
-    """bf16 only where the hardware multiplies it natively: Ampere and later."""
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+    """bf16 only where the hardware multiplies it natively."""
+    if _cuda_has_bf16(device):
         return torch.bfloat16, "bfloat16 is native here"
     return torch.float32, "float32, the precision that every device does well"
+
+
+def _cuda_has_bf16(device: torch.device) -> bool:
+    """Ampere and later; MPS is not known to gain by it."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import FAMILY_EXTRAS, tiny
+from test_patch import random_patch
 
 from pcompiler.config import Config, ProbeConfig, TargetConfig
-from pcompiler.dynamics.distil import refine
+from pcompiler.dynamics.distil import _after_nothing, _batches, _rate, refine
 from pcompiler.dynamics.packs import Row
 from pcompiler.frontend import parse
 from pcompiler.runtime.decode import score
-from pcompiler.runtime.prefix import Prefix
+from pcompiler.runtime.packed import PackedRow
+from pcompiler.runtime.prefix import Prefix, nothing
 from pcompiler.targets.base import Compilation
 from pcompiler.targets.fitted import Recipe, fit
 
@@ -43,7 +46,7 @@ def test_steps_bring_the_student_nearer_on_what_it_is_fitted_on(
 ) -> None:
     (closed,) = fit(compilation, [recipe])
     rows: list[Row] = compilation.rows
-    after = refine(compilation.model, compilation.teacher, closed, rows, steps=40, seed=0)
+    after = refine(compilation.model, compilation.teacher, closed, rows, steps=80, seed=0)
     assert fitting_kl(compilation, after) < 0.9 * fitting_kl(compilation, closed)
 
 
@@ -66,6 +69,50 @@ def test_no_weight_is_written_to_and_no_gradient_stays(compilation: Compilation)
     for name, p in compilation.model.hf.named_parameters():
         assert torch.equal(p, before[name])
         assert p.grad is None
+
+
+@pytest.mark.parametrize("family", FAMILY_EXTRAS)
+def test_a_patch_alone_is_trained_on_the_logits_that_it_runs_with(family: str) -> None:
+    """Texts of several lengths side by side, filled up behind, against one packed row of them."""
+    model = tiny(family)
+    student = replace(nothing(model), patch=random_patch(model, seed=1))
+    lengths = ((3, 2), (30, 6), (9, 1), (21, 6))
+    rows = [
+        Row([], list(range(5, 5 + query)), list(range(60, 60 + answer)))
+        for query, answer in lengths
+    ]
+    packed = PackedRow(model, student, len(rows))
+    texts = [[*row.bare, *row.answer[:-1]] for row in rows]
+    wanted = packed.extend(texts, range(len(rows)), [len(row.answer) for row in rows])
+    torch.testing.assert_close(_after_nothing(model, student, rows), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_batches_are_of_like_lengths_and_show_each_row_once_a_round() -> None:
+    draw = random.Random(5)
+    rows = [Row([0] * draw.randint(5, 100), [], [0] * 8) for _ in range(200)]
+    batches = _batches(rows, 500, draw)
+    rounds = []
+    for _ in range(2):
+        seen: list[list[int]] = []
+        while sum(map(len, seen)) < len(rows):
+            seen.append(next(batches))
+        assert sorted(i for batch in seen for i in batch) == list(range(len(rows)))
+        filled = sum(len(batch) * max(len(rows[i].query) + 8 for i in batch) for batch in seen)
+        assert filled < 1.3 * sum(len(row.query) + 8 for row in rows)  # half as much again if mixed
+        rounds.append({frozenset(batch) for batch in seen})
+    assert not rounds[0] & rounds[1]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 40, 500])
+def test_steps_start_small_and_end_small(steps: int) -> None:
+    """Adam's first ones go at full length in any direction, which undoes some of the start."""
+    rates = [_rate(i, steps) for i in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
+    if steps >= 40:
+        highest = max(rates)
+        assert rates[0] <= 0.3 * highest
+        assert rates[-1] <= 0.01 * highest
+        assert 0.05 <= rates.index(highest) / steps <= 0.15
 
 
 def test_a_refinement_that_does_not_help_is_not_kept(

@@ -147,7 +147,12 @@ def embed(model: LanguageModel, ids: list[int]) -> torch.Tensor:
 
 def unembed(model: LanguageModel, h: torch.Tensor) -> torch.Tensor:
     """(t, d) stream after the last block → (t, V) logits, float32; family caps included."""
-    logits = model.hf.lm_head(model.hf.model.norm(h)).float()
+    return to_logits(model, model.hf.model.norm(h))
+
+
+def to_logits(model: LanguageModel, normed: torch.Tensor) -> torch.Tensor:
+    """(t, d) stream after the last norm → (t, V) logits, float32; family caps included."""
+    logits = model.hf.lm_head(normed).float()
     cap = getattr(model.hf.config, "final_logit_softcapping", None)
     capped: torch.Tensor = logits if cap is None else torch.tanh(logits / cap) * cap
     return capped

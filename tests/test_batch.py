@@ -62,7 +62,7 @@ def test_each_row_is_what_it_is_alone_as_rows_join_read_and_leave(family: str, s
         wanted = {n: draw.random() < 0.8 for n in chosen}
         together = forward(model, [Feed(going[n][0], texts[n], wanted[n]) for n in chosen])
         with torch.no_grad():  # by transformers' own pass
-            each = [going[n][1].run([texts[n]], [0], [1], going[n][2]) for n in chosen]
+            each = [going[n][1].run([texts[n]], [0], [1], going[n][2]).logits for n in chosen]
         expected = [one for n, one in zip(chosen, each, strict=True) if wanted[n]]
         for n in chosen:
             compared[n] += wanted[n]

@@ -7,16 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import FAMILY_EXTRAS, tiny
-from test_patch import random_patch
+from conftest import tiny
 
 from pcompiler.config import Config, ProbeConfig, TargetConfig
-from pcompiler.dynamics.distil import _after_nothing, _batches, _rate, refine
+from pcompiler.dynamics.distil import _batches, _rate, refine
 from pcompiler.dynamics.packs import Row
 from pcompiler.frontend import parse
 from pcompiler.runtime.decode import score
-from pcompiler.runtime.packed import PackedRow
-from pcompiler.runtime.prefix import Prefix, nothing
+from pcompiler.runtime.prefix import Prefix
 from pcompiler.targets.base import Compilation
 from pcompiler.targets.fitted import Recipe, fit
 
@@ -47,7 +45,7 @@ def test_steps_bring_the_student_nearer_on_what_it_is_fitted_on(
     (closed,) = fit(compilation, [recipe])
     rows: list[Row] = compilation.rows
     after = refine(compilation.model, compilation.teacher, closed, rows, steps=80, seed=0)
-    assert fitting_kl(compilation, after) < 0.9 * fitting_kl(compilation, closed)
+    assert fitting_kl(compilation, after) < 0.95 * fitting_kl(compilation, closed)
 
 
 def test_the_same_seed_gives_the_same_bytes(compilation: Compilation) -> None:
@@ -69,22 +67,6 @@ def test_no_weight_is_written_to_and_no_gradient_stays(compilation: Compilation)
     for name, p in compilation.model.hf.named_parameters():
         assert torch.equal(p, before[name])
         assert p.grad is None
-
-
-@pytest.mark.parametrize("family", FAMILY_EXTRAS)
-def test_a_patch_alone_is_trained_on_the_logits_that_it_runs_with(family: str) -> None:
-    """Texts of several lengths side by side, filled up behind, against one packed row of them."""
-    model = tiny(family)
-    student = replace(nothing(model), patch=random_patch(model, seed=1))
-    lengths = ((3, 2), (30, 6), (9, 1), (21, 6))
-    rows = [
-        Row([], list(range(5, 5 + query)), list(range(60, 60 + answer)))
-        for query, answer in lengths
-    ]
-    packed = PackedRow(model, student, len(rows))
-    texts = [[*row.bare, *row.answer[:-1]] for row in rows]
-    wanted = packed.extend(texts, range(len(rows)), [len(row.answer) for row in rows])
-    torch.testing.assert_close(_after_nothing(model, student, rows), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_batches_are_of_like_lengths_and_show_each_row_once_a_round() -> None:

@@ -31,11 +31,14 @@ class Answers:
 
 def answers_of(model: LanguageModel, prefix: Prefix, rows: Sequence[Row]) -> list[Answers]:
     """What the model says to each row's query after a prefix, over the row's answer."""
-    found = []
-    for log_p in score(model, prefix, [r.query for r in rows], [r.answer for r in rows]):
-        top, ids = log_p.topk(min(LIKELIEST, log_p.shape[-1] - 1), dim=-1)
-        found.append(Answers(ids, _with_rest(top)))
-    return found
+    queries, answers = [row.query for row in rows], [row.answer for row in rows]
+    return [likeliest(log_p) for log_p in score(model, prefix, queries, answers)]
+
+
+def likeliest(log_p: torch.Tensor) -> Answers:
+    """Of (T, V) log-probabilities."""
+    top, ids = log_p.topk(min(LIKELIEST, log_p.shape[-1] - 1), dim=-1)
+    return Answers(ids, _with_rest(top))
 
 
 def kl_from(known: Sequence[Answers], logits: torch.Tensor) -> torch.Tensor:

@@ -15,22 +15,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from transformers import DynamicCache
 
 from pcompiler import progress
-from pcompiler.dynamics.answers import Answers, answers_of, kl_from
-from pcompiler.dynamics.blocks import to_logits
+from pcompiler.dynamics.answers import kl_from
+from pcompiler.dynamics.lessons import Lessons, say
 from pcompiler.dynamics.packs import Row
+from pcompiler.dynamics.student import ASKING_WEIGHT, SINK_TOKENS
 from pcompiler.model import LanguageModel
 from pcompiler.ranges import ranged
-from pcompiler.runtime.packed import PackedRow, packs
-from pcompiler.runtime.patch import Delta, Patch, patched
+from pcompiler.runtime.packed import packs
+from pcompiler.runtime.patch import Delta, Patch
 from pcompiler.runtime.prefix import Prefix
 
 RATE = 0.01  # of Adam, relative to each tensor's root mean square; β: in nats
 WARM_UP = 0.1  # of the steps: Adam's first ones are of full length in any direction
 BATCH_TOKENS = 512
 DEVICE_BATCH_TOKENS = 2048  # on an accelerator, where a step of fewer takes as long
+STREAM_WEIGHT = 50.0  # of the streams' relative distance, squared, against a nat of KL
 SPREAD = 0.8, 1.25  # of lengths in a batch: little to fill up, and never the same batches
 
 
@@ -48,7 +49,7 @@ def refine(
     Costs three forward passes over a batch for each step. Deterministic for a seed.
     """
     rows = [row for row in rows if not row.validation]
-    known = answers_of(model, teacher, rows)
+    lessons = Lessons(model, teacher, rows)
     trained, parameters = _parameters(student)
     groups = [{"params": [p], "lr": RATE * scale} for p, scale in parameters]
     optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
@@ -59,8 +60,7 @@ def refine(
         for _ in range(steps):
             batch = next(batches)
             optimiser.zero_grad()
-            loss = _loss(model, trained, [rows[i] for i in batch], [known[i] for i in batch])
-            torch.autograd.backward(loss)
+            torch.autograd.backward(_loss(model, trained, rows, lessons, batch))
             optimiser.step()
             rates.step()
             shown.update()
@@ -73,33 +73,36 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _loss(
-    model: LanguageModel, student: Prefix, rows: Sequence[Row], known: Sequence[Answers]
+    model: LanguageModel, student: Prefix, rows: Sequence[Row], lessons: Lessons, batch: list[int]
 ) -> torch.Tensor:
-    """Mean KL over the answer tokens of a batch, the unlikely tokens taken as one."""
-    run = _after_a_cache if student.length else _after_nothing
-    return kl_from(known, run(model, student, rows)).mean()
+    """Mean KL over a batch's answer tokens, and how far the streams are from the teacher's."""
+    some = [rows[i] for i in batch]
+    said = say(model, student, some)
+    kl = kl_from([lessons.answers[i] for i in batch], said.logits).mean()
+    wanted = [lessons.streams(i) for i in batch]
+    return kl + STREAM_WEIGHT * _apart(said.streams, wanted, some, not student.length)
 
 
-def _after_a_cache(model: LanguageModel, student: Prefix, rows: Sequence[Row]) -> torch.Tensor:
-    """(Σ T, V) logits of all answers: one packed row, so that the cache is there once."""
-    cache, dtype = DynamicCache(), model.device.dtype
-    for layer, width in enumerate(student.widths):
-        keys, values = (t[layer, None, :, :width].to(dtype) for t in (student.keys, student.values))
-        cache.update(keys, values, layer)
-    packed = PackedRow(model, student, len(rows))
-    texts = [[*row.query, *row.answer[:-1]] for row in rows]
-    return packed.run(texts, range(len(rows)), [len(row.answer) for row in rows], cache)
+def _apart(
+    streams: Sequence[torch.Tensor],
+    wanted: Sequence[torch.Tensor],
+    rows: Sequence[Row],
+    bare: bool,
+) -> torch.Tensor:
+    """Mean of ‖h − h*‖² / ‖h*‖² over all blocks but the last, tokens weighted as in a fit."""
+    h, target = torch.cat(list(streams)).float(), torch.cat(list(wanted))
+    apart = (h - target).square().sum(-1) / target.square().sum(-1)
+    weights = torch.cat([_weights(row, bare) for row in rows]).to(h.device)
+    return (apart.mean(1) * weights).sum() / weights.sum()
 
 
-def _after_nothing(model: LanguageModel, student: Prefix, rows: Sequence[Row]) -> torch.Tensor:
-    """The same of a patch alone: texts side by side, filled up behind, where nobody looks."""
-    texts = [[*row.bare, *row.answer[:-1]] for row in rows]
-    width = max(map(len, texts))
-    ids = model.tensor([t for text in texts for t in [*text, *text[-1:] * (width - len(text))]])
-    with patched(model, student.patch):
-        h = model.hf.model(input_ids=ids.view(len(rows), width), use_cache=False)[0]
-    ends = [(len(text) - len(row.answer), len(text)) for text, row in zip(texts, rows, strict=True)]
-    return to_logits(model, torch.cat([h[i, a:b] for i, (a, b) in enumerate(ends)]))
+def _weights(row: Row, bare: bool) -> torch.Tensor:
+    """(t,) of a row's tokens; with nothing before them, the first are a sink of their own."""
+    weights = torch.full((len(row.query) + len(row.answer) - 1,), ASKING_WEIGHT)
+    weights[-len(row.answer) :] = 1.0
+    if bare:
+        weights[: max(0, SINK_TOKENS - (len(row.bare) - len(row.query)))] = 0.0
+    return weights
 
 
 def _parameters(student: Prefix) -> tuple[Prefix, list[tuple[torch.Tensor, float]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from transformers import DynamicCache
@@ -42,6 +42,18 @@ def packs(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
         size += length
     if pack:
         yield pack
+
+
+class Run(NamedTuple):
+    """What transformers' own pass over a packed row came to.
+
+    Attributes:
+        logits: (Σ logits, vocabulary), float32.
+        streams: (t, L − 1, d) of all new tokens after every block but the last.
+    """
+
+    logits: torch.Tensor
+    streams: torch.Tensor
 
 
 class PackedRow:
@@ -88,7 +100,7 @@ class PackedRow:
         rows: Sequence[int],
         logits: Sequence[int],
         cache: DynamicCache,
-    ) -> torch.Tensor:
+    ) -> Run:
         """``extend`` by transformers' own pass, with whatever gradients are wanted; see there.
 
         The cache, which holds the prefix and what was read before, is the caller's; one row is
@@ -105,9 +117,9 @@ class PackedRow:
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=torch.tensor(wanted, device=device),
+                output_hidden_states=True,
             )
-        result: torch.Tensor = out.logits[0].float()
-        return result
+        return Run(out.logits[0].float(), torch.stack(out.hidden_states[1:-1], 2)[0])
 
     def take(
         self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]

@@ -1,9 +1,11 @@
 """KL distillation from the closed form on: a few steps of gradient descent on patch and cache.
 
-    min Σ_i KL(p_teacher(· | i) ‖ p_student(· | i)) over answer tokens i   (arXiv 2409.13697)
+    min mean_i KL(p_teacher(· | i) ‖ p_student(· | i)) + μ mean_{j, l} ‖h_jl − h*_jl‖² / ‖h*_jl‖²
 
-The weights stay as they are; what is trained is what the artifact holds: the patch's factors and
-bias, and of a compacted cache β and the values. The teacher's distribution is kept as its most
+over answer tokens i (arXiv 2409.13697), and all tokens j and blocks l, whose streams h are to be
+the teacher's h* (as in arXiv 1909.10351): probes are few, and their answers alone are soon known by
+heart. The weights stay as they are; what is trained is what the artifact holds: the patch's factors
+and bias, and of a compacted cache β and the values. The teacher's distribution is kept as its most
 likely tokens and the mass of the rest, so memory does not grow with the vocabulary.
 """
 
@@ -31,7 +33,7 @@ RATE = 0.01  # of Adam, relative to each tensor's root mean square; β: in nats
 WARM_UP = 0.1  # of the steps: Adam's first ones are of full length in any direction
 BATCH_TOKENS = 512
 DEVICE_BATCH_TOKENS = 2048  # on an accelerator, where a step of fewer takes as long
-STREAM_WEIGHT = 50.0  # of the streams' relative distance, squared, against a nat of KL
+STREAM_WEIGHT = 50.0  # μ, in nats
 SPREAD = 0.8, 1.25  # of lengths in a batch: little to fill up, and never the same batches
 
 

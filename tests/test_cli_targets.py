@@ -54,6 +54,14 @@ def test_a_hybrid_is_compiled_verified_run_and_shown(cli: Cli, prompt: Path) -> 
     assert (again["cached"], again["fit"]) == (True, summary["fit"])
 
 
+def test_more_probes_of_self_study_are_another_artifact(cli: Cli, prompt: Path) -> None:
+    few, more = (
+        last(cli("compile", prompt, *HYBRID, "--fitting", n, "--json")[1]) for n in (14, 28)
+    )
+    assert 12 <= few["fit"]["probes"] <= 14 < more["fit"]["probes"] <= 28
+    assert few["artifact"] != more["artifact"]
+
+
 def test_weights_keep_no_token_and_run_from_a_file(cli: Cli, prompt: Path, tmp_path: Path) -> None:
     path = tmp_path / "w.pca"
     arguments = ("--target", "weights", "--rank", 2, "--strength", 0.5, "--out", path)
@@ -110,6 +118,7 @@ def test_probes_to_fit_on_are_the_users_and_none_of_the_held_out_ones(
         (("--budget", "layers"), "budget = 'layers'"),
         (("--budget-bytes", "0"), "budget_bytes = 0"),
         (("--refine", "-1"), "refine = -1"),
+        (("--fitting", "-1"), "fitting = -1"),
         (("--fit-queries", "/no/such/file"), "queries"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pcompiler.config import DUPLICATES, RANKINGS, Config, TargetConfig
+from pcompiler.config import DUPLICATES, FITTING, RANKINGS, Config, TargetConfig
 from pcompiler.embed import PROVIDERS
 from pcompiler.passes.protect import CLASSES
 
@@ -37,6 +37,13 @@ def settings(c: argparse.ArgumentParser, of_text: str = "") -> argparse._Argumen
     g.add_argument("--budget-bytes", type=int, metavar="N", help="of the patch; shares out ranks")
     g.add_argument("--strength", type=float, metavar="S", help="0..1 (default: validation chooses)")
     g.add_argument("--refine", type=int, metavar="STEPS", help="of gradient descent, afterwards")
+    g.add_argument(
+        "--fitting",
+        type=int,
+        metavar="N",
+        help="probes of self-study to fit on: more of them, nearer answers and a longer compile "
+        f"(default {FITTING}; for weights four times as many)",
+    )
     return text
 
 

@@ -22,6 +22,7 @@ _FIELDS = {
     "model": {"model": "name", "device": "device"},
     "compile": {name: name for name in ("target", "seed", "min_agreement", "max_kl")},
     "targets": {f.name: f.name for f in dataclasses.fields(TargetConfig)},
+    "probes": {"fitting": "fitting"},
     "store": {
         "store": "path",
         "size": "dictionary_bytes",

@@ -19,7 +19,8 @@ from pcompiler.bench.runs import Part, Run
 from pcompiler.device import pick
 from pcompiler.errors import InputError
 
-STEPS = 30_000  # about a millisecond of CPU time
+TRIES, STEADY = 8, 0.04  # of runs, and how little the machine's speed may change in one
+STEPS = 300_000  # 10 ms: a suite as long as the calibration, or a burst falls into one of them
 HOST = Setting(pick("cpu"), rounds=15, quick=True)
 
 
@@ -53,12 +54,15 @@ def measured(steps: int = STEPS) -> Run:
 
 
 def undrifted(steps: int = STEPS) -> Run:
-    """Of a machine that kept its speed meanwhile: a run that it did not keep it in says so."""
-    for _ in range(5):
-        run = measured(steps)
-        if not run.parts[0].drifted:
-            break
-    return run
+    """Of a machine that kept its speed meanwhile, or the steadiest of several tries.
+
+    A run says by how much it did not. What is compared differs by 30 %, and a change is told from
+    10 % on: two runs that drifted by nearly their limit, 15 %, could hide it, or look like one.
+    """
+    tried: list[Run] = []
+    while len(tried) < TRIES and not (tried and tried[-1].parts[0].drift < STEADY):
+        tried.append(measured(steps))
+    return min(tried, key=lambda run: run.parts[0].drift)
 
 
 def edited(run: Run, *figures: Figure) -> Run:
@@ -75,11 +79,17 @@ def verdicts(before: Run, after: Run) -> dict[str, str]:
 
 
 def test_a_function_that_does_30_percent_more_work_is_caught() -> None:
-    before = undrifted()
-    more = round(STEPS * 1.3)
-    found = confirm([before], compare([before, undrifted(more)]), lambda _suites: undrifted(more))
-    worse = {row.figure for row in found.regressions}
-    assert {"loop: CPU time", "loop: rate", "loop: steps"} <= worse
+    """Once of four times at least: what a busy machine hides is not told to be worse."""
+    more, caught = round(STEPS * 1.3), {"loop: CPU time", "loop: rate", "loop: steps"}
+    for _ in range(4):
+        before = undrifted()
+        first = compare([before, undrifted(more)])
+        found = confirm([before], first, lambda _suites: undrifted(more))
+        worse = {row.figure for row in found.regressions}
+        assert "loop: steps" in worse  # which no clock tells
+        if caught <= worse:
+            break
+    assert caught <= worse
     assert "regression: loop: CPU time" in summary(found)
 
 

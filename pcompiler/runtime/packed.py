@@ -45,15 +45,10 @@ def packs(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
 
 
 class Run(NamedTuple):
-    """What transformers' own pass over a packed row came to.
+    """What transformers' own pass over a packed row came to."""
 
-    Attributes:
-        logits: (Σ logits, vocabulary), float32.
-        streams: (t, L − 1, d) of all new tokens after every block but the last.
-    """
-
-    logits: torch.Tensor
-    streams: torch.Tensor
+    logits: torch.Tensor  # (Σ logits, vocabulary), float32
+    streams: torch.Tensor  # (t, L − 1, d) of all new tokens after every block but the last
 
 
 class PackedRow:

@@ -1,7 +1,8 @@
 """Attention of many short texts after one prefix: each token sees the prefix and its own text.
 
 A mask over all texts would multiply every token with those of all the others; here a table tells
-which ones it sees. Two operations, each plain torch and C++ (``kernels/cpp/attention.cpp``).
+which ones it sees. Two operations, each plain torch and C++ (``kernels/cpp/attention.cpp``); on an
+accelerator torch gathers for each token what it sees, where that is little of what is there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pcompiler.kernels.op import Op
 
 LEAST_WEIGHT = 1e-12  # of attention: denormals multiply 30 times slower, and are as good as zero
 MOST_SEEN = 256  # own tokens; past them a matrix product with all of them is the faster way
+GATHERED_SHARE = 4  # one of so many own tokens is seen, or fewer: a copy of those for each token
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -59,13 +61,28 @@ class Scene:
 
     def logits(self, q: torch.Tensor) -> Pair:
         """(H, t, m) and (H, t, n): against the prefix and against own keys; −∞ is not seen."""
-        before, own = (self._against(q, keys) for keys in (self.keys, self.own_keys))
-        if self.bias is not None:
-            before += self.bias.repeat_interleave(len(q) // len(self.bias), dim=0)
-        return before, own.masked_fill_(self.hidden, -math.inf)
+        own = self._capped(self.products(q, self.own_keys))
+        return self.before(q), own.masked_fill_(self.hidden, -math.inf)
 
-    def _against(self, q: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        s = self.products(q, keys)
+    def before(self, q: torch.Tensor) -> torch.Tensor:
+        """(H, t, m): against the prefix."""
+        logits = self._capped(self.products(q, self.keys))
+        if self.bias is not None:
+            logits += self.bias.repeat_interleave(len(q) // len(self.bias), dim=0)
+        return logits
+
+    def gathered(self, own: torch.Tensor) -> torch.Tensor:
+        """(H_kv, n, d) of own tokens → (H_kv, t, s, d), those that each token sees; float32."""
+        return own[:, self.seen.long().clamp_min(0)].float()
+
+    def own_gathered(self, q: torch.Tensor) -> torch.Tensor:
+        """(H, t, s): against the own keys that each token sees, in the table's order."""
+        folded = (q.float() * self.scale).view(len(self.own_keys), -1, *q.shape[1:])
+        products = torch.einsum("hgtd,htsd->hgts", folded, self.gathered(self.own_keys))
+        logits = self._capped(products.reshape(*q.shape[:2], self.seen.shape[1]))
+        return logits.masked_fill(self.seen < 0, -math.inf)
+
+    def _capped(self, s: torch.Tensor) -> torch.Tensor:
         return s if self.softcap is None else torch.tanh(s / self.softcap) * self.softcap
 
     def products(self, q: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
@@ -94,6 +111,20 @@ def log_masses(q: torch.Tensor, scene: Scene) -> Pair:
     return before.logsumexp(-1), own.logsumexp(-1)
 
 
+def _attend_gathered(q: torch.Tensor, scene: Scene) -> Pair:
+    both = torch.cat([scene.before(q), scene.own_gathered(q)], dim=-1)
+    weights = threshold(both.softmax(-1), LEAST_WEIGHT, 0.0)
+    m, heads, (t, s) = scene.keys.shape[1], len(scene.keys), scene.seen.shape
+    before, own = weights[..., :m], weights[..., m:].reshape(heads, -1, t, s)
+    output = torch.einsum("hgts,htsd->hgtd", own, scene.gathered(scene.own_values)).reshape(q.shape)
+    folded = before.reshape(heads, len(q) // heads * t, m) @ scene.values.float()
+    return output + folded.view(q.shape), before
+
+
+def _mass_gathered(q: torch.Tensor, scene: Scene) -> Pair:
+    return scene.before(q).logsumexp(-1), scene.own_gathered(q).logsumexp(-1)
+
+
 class _Sizes(ctypes.Structure):
     """``Sizes`` of cpp/attention.cpp."""
 
@@ -107,14 +138,24 @@ class _Sizes(ctypes.Structure):
 
 
 def _takes(q: torch.Tensor, scene: Scene) -> bool:
-    tensors = (q, scene.keys, scene.values, scene.own_keys, scene.own_values, scene.bias)
     return scene.seen.shape[1] <= MOST_SEEN and all(
-        on_host(t)
-        and t.dtype == torch.float32
-        and not (t.requires_grad and torch.is_grad_enabled())
-        for t in tensors
-        if t is not None
+        on_host(t) and t.dtype == torch.float32 and not _learns(t) for t in _tensors(q, scene)
     )
+
+
+def _takes_gathered(q: torch.Tensor, scene: Scene) -> bool:
+    seen, own = scene.seen.shape[1], scene.own_keys.shape[1]
+    few = seen <= MOST_SEEN and seen * GATHERED_SHARE <= own
+    return few and not any(on_host(t) or _learns(t) for t in _tensors(q, scene))
+
+
+def _learns(t: torch.Tensor) -> bool:
+    return t.requires_grad and torch.is_grad_enabled()
+
+
+def _tensors(q: torch.Tensor, scene: Scene) -> list[torch.Tensor]:
+    every = (q, scene.keys, scene.values, scene.own_keys, scene.own_values, scene.bias)
+    return [t for t in every if t is not None]
 
 
 class _Kernel(Protocol):
@@ -186,3 +227,5 @@ def _mass_rows(
 
 attend.faster("cpp", _takes, lambda: _compiled("attend", _attend_rows))
 log_masses.faster("cpp", _takes, lambda: _compiled("log_masses", _mass_rows))
+attend.faster("gathered", _takes_gathered, lambda: _attend_gathered)
+log_masses.faster("gathered", _takes_gathered, lambda: _mass_gathered)

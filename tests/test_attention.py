@@ -72,6 +72,30 @@ def test_compiled_attention_is_plain_attention(
         assert relative_error(got, want) < 2e-6
 
 
+@pytest.mark.parametrize("op", [attend, log_masses], ids=lambda op: op.name)
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("bias", [None, (1, 1), "token"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gathering_what_is_seen_is_plain_attention(
+    op: Op[[torch.Tensor, Scene], tuple[torch.Tensor, torch.Tensor]],
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    bias: tuple[int, int] | str | None,
+    softcap: float | None,
+) -> None:
+    """What an accelerator does, on the host."""
+    of = (1, shape[2]) if isinstance(bias, str) else bias
+    q, some = scene(shape, of, softcap, dtype)
+    (path,) = (path for path in op.paths if path.name == "gathered")
+    gathered = path.function()
+    assert gathered is not None
+    assert not path.takes(q, some)
+    for got, want in zip(gathered(q, some), op.twin(q, some), strict=True):
+        assert got.shape == want.shape
+        assert relative_error(got, want) < 2e-6
+
+
 def test_inputs_are_not_written_to() -> None:
     q, some = scene(SHAPES[0], (3, 1))
     assert some.bias is not None
@@ -92,7 +116,9 @@ def test_what_is_not_a_number_does_not_vanish() -> None:
 
 def test_other_dtypes_long_texts_and_gradients_go_the_plain_way() -> None:
     q, some = scene(SHAPES[0], dtype=torch.bfloat16)
-    assert attend.chosen(q, some) == "torch (cpp: not for these inputs)"
+    assert attend.chosen(q, some) == (
+        "torch (cpp: not for these inputs; gathered: not for these inputs)"
+    )
     assert attend(q, some)[0].dtype == torch.float32  # as fused attention sums within
     q, some = scene((2, 1, MOST_SEEN + 1, 3, 4, MOST_SEEN + 1))
     assert attend.chosen(q, some).startswith("torch")

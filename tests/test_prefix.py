@@ -10,6 +10,7 @@ import torch
 from conftest import FAMILY_EXTRAS, tiny
 from transformers import DynamicCache
 
+from pcompiler import attention
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import greedy, sampler, score, steps
 from pcompiler.runtime.packed import PackedRow
@@ -38,8 +39,26 @@ def test_student_logits_equal_the_teachers(family: str) -> None:
     torch.testing.assert_close(student, teacher, rtol=1e-4, atol=1e-4)
 
 
+@pytest.fixture(params=["host", "accelerator"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where tensors are, to attention: an accelerator gathers what a token sees."""
+    if request.param == "accelerator":
+        monkeypatch.setattr(attention, "on_host", lambda _: False)
+        monkeypatch.setattr(attention, "GATHERED_SHARE", 0)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("family", FAMILY_EXTRAS)
-def test_packed_continuations_equal_each_one_alone(family: str) -> None:
+def test_packed_continuations_equal_each_one_alone(
+    family: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered, calls = attention.Scene.gathered, []
+
+    def counted(scene: attention.Scene, own: torch.Tensor) -> torch.Tensor:
+        calls.append(own)
+        return gathered(scene, own)
+
+    monkeypatch.setattr(attention.Scene, "gathered", counted)
     model = tiny(family)
     prefix = prefill(model, CONTEXT)
     packed = PackedRow(model, prefix, rows=3)
@@ -52,6 +71,7 @@ def test_packed_continuations_equal_each_one_alone(family: str) -> None:
     torch.testing.assert_close(more[:1], alone, rtol=1e-4, atol=1e-4)
     alone = full_logits(model, CONTEXT + QUERIES[1] + [50, 60])[-2:]
     torch.testing.assert_close(more[1:], alone, rtol=1e-4, atol=1e-4)
+    assert bool(calls) == (place == "accelerator")
 
 
 def test_greedy_decoding_is_what_generate_does(model: LanguageModel) -> None:

@@ -16,7 +16,7 @@ from pcompiler.runtime.prefix import Prefix
 # A packed row's mask is quadratic in its tokens, so a row is bounded and there are several.
 PACK_TOKENS = 640  # scored in one forward pass: long enough to be compute-bound
 DECODE_TOKENS = 4096  # decoded side by side, answers included: each step reads the prefix once
-DEVICE_TIMES = 4  # as many on an accelerator, where a step takes what its launches take
+DEVICE_TIMES = 16  # as many on an accelerator, where a step takes what its launches take
 NUCLEUS = 4096  # most nuclei are smaller, and looking for so many costs a tenth of sorting all
 
 Picker = Callable[[torch.Tensor], torch.Tensor]
@@ -45,16 +45,22 @@ def greedy(logits: torch.Tensor) -> torch.Tensor:
 def sampler(temperature: float, top_p: float, seed: int) -> Picker:
     """Nucleus sampling (arXiv 1904.09751) with its own seeded generator.
 
-    The host draws a number for each token, as ``torch.multinomial`` does there: the same tokens on
-    every device, to the rounding of their probabilities.
+    The host draws a number for each token that may be in the nucleus, as ``torch.multinomial``
+    does there: the same tokens on every device, to the rounding of their probabilities.
     """
     generator = torch.Generator().manual_seed(seed)
 
+    def races(rows: int, tokens: int) -> torch.Tensor:
+        return torch.empty(rows, tokens).exponential_(1, generator=generator)
+
     def pick(logits: torch.Tensor) -> torch.Tensor:
         p, order = _nucleus((logits / temperature).softmax(-1), top_p)
-        races = torch.empty(logits.shape).exponential_(1, generator=generator)
-        drawn = (p / races[:, : p.shape[1]].to(p.device)).argmax(-1, keepdim=True)
-        return order.gather(-1, drawn)[:, 0]
+        rows, tokens = p.shape
+        drawn = races(rows, min(NUCLEUS, tokens))
+        if tokens > NUCLEUS:
+            drawn = torch.cat([drawn, races(rows, tokens - NUCLEUS)], dim=1)
+        fastest = (p / drawn.to(p.device)).argmax(-1, keepdim=True)
+        return order.gather(-1, fastest)[:, 0]
 
     return pick
 

@@ -149,7 +149,8 @@ class PackedRow:
 
     def sees(self, tokens: Sequence[Sequence[int]], rows: Sequence[int]) -> torch.Tensor:
         """Of tokens that were taken last, the table of what each one sees; see ``table``."""
-        return table([self._places[row] for row in rows], [len(new) for new in tokens])
+        seen = table([self._places[row] for row in rows], [len(new) for new in tokens])
+        return seen.to(self.model.device.handle)
 
     def positions(self, seen: int) -> torch.Tensor:
         """Of the tokens after so many."""
@@ -200,13 +201,8 @@ class _Turn:
         self._ends = [layer.own for layer in packed.layers]
         self._seen = len(packed.positions(0))
         self._masks: dict[int | None, torch.Tensor] = {}
-        self._reading: Reading | None = None
         self.deltas = packed.deltas
         self._taken = packed.take(tokens, rows, logits)
-        place = packed.model.device
-        if place.is_host and place.dtype == torch.float32:
-            at, sees = packed.positions(self._seen), packed.sees(tokens, rows)
-            self._reading = Reading(packed.model, packed.prefix, at, sees)
 
     def part(self) -> batch.Part:
         """What the pass is given; not kept, as a cycle would keep the cache with it."""
@@ -228,11 +224,16 @@ class _Turn:
         found = alone.by_kernel(packed.prefix, q, layer, lambda: self._own_mask)
         if found is not None:
             return found
-        if self._reading is not None:
-            scene = self._reading.scene(alone, layer)
-            if attend.path(q[0], scene):
-                return attend_in_parts(q[0], scene)[None]
+        scene = self._reading.scene(alone, layer)
+        if attend.path(q[0], scene):
+            return attend_in_parts(q[0], scene)[None]
         return alone(q, layer.whole(), self._mask(alone, q.shape[2], layer.width + layer.own))
+
+    @cached_property
+    def _reading(self) -> Reading:
+        packed = self._packed
+        at, sees = packed.positions(self._seen), packed.sees(*self._new)
+        return Reading(packed.model, packed.prefix, at, sees)
 
     @cached_property
     def _own_mask(self) -> torch.Tensor | None:

@@ -1,4 +1,4 @@
-"""Attention of a packed row on the host: the prefix is shared, and own tokens are few.
+"""Attention of a packed row by a table: the prefix is shared, and own tokens are few.
 
 In place of the model's attention, whose mask would have every token multiplied with those of all
 other continuations, and which copies a group's keys for each of its heads.
@@ -13,6 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from pcompiler.attention import Scene, attend
+from pcompiler.device import on_host
 from pcompiler.model import LanguageModel
 from pcompiler.runtime.in_place import over_prefix
 from pcompiler.runtime.layers import RowLayer
@@ -20,6 +21,7 @@ from pcompiler.runtime.prefix import Prefix
 from pcompiler.runtime.row_attention import Attention
 
 MOST_LOGITS = 2**22  # at once, over the prefix: they stay in the processor's cache
+DEVICE_LOGITS = 2**24  # on an accelerator, which wants more at once
 
 
 @dataclass(frozen=True)
@@ -55,21 +57,24 @@ class Reading:
         if (window := alone.window) is None:
             return None
         assert width == self.prefix.length, "a window needs every position"
-        gone = torch.arange(width) <= (self.positions - window)[:, None]
-        zero = torch.zeros(gone.shape, dtype=self.model.device.dtype)
+        place = self.model.device
+        keys = torch.arange(width, device=place.handle)
+        gone = keys <= (self.positions - window)[:, None]
+        zero = torch.zeros(gone.shape, dtype=place.dtype, device=place.handle)
         return zero.masked_fill_(gone, -torch.inf)[None]
 
 
 def attend_in_parts(q: torch.Tensor, scene: Scene) -> torch.Tensor:
     """(H, t, d) queries → (t, H, d), some tokens at a time."""
-    each = max(1, MOST_LOGITS // max(1, len(q) * scene.keys.shape[1]))
+    most = MOST_LOGITS if on_host(q) else DEVICE_LOGITS
+    each = max(1, most // max(1, len(q) * scene.keys.shape[1]))
     parts = []
     for start in range(0, q.shape[1], each):
         some, bias = slice(start, start + each), scene.bias
         if bias is not None and bias.shape[1] > 1:
             bias = bias[:, some]
         here = replace(scene, seen=scene.seen[some], bias=bias)
-        parts.append(attend(q[:, some], here)[0].transpose(0, 1))
+        parts.append(attend(q[:, some], here)[0].transpose(0, 1).to(q.dtype))
     return torch.cat(parts)
 
 

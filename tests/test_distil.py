@@ -13,6 +13,7 @@ from pcompiler.config import Config, ProbeConfig, TargetConfig
 from pcompiler.dynamics.distil import _batches, _rate, refine
 from pcompiler.dynamics.packs import Row
 from pcompiler.frontend import parse
+from pcompiler.model import LanguageModel
 from pcompiler.runtime.decode import score
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.targets.base import Compilation
@@ -23,8 +24,12 @@ PROMPT = "The workshop opens at nine and closes at five, except on Sundays. Ask 
 
 @pytest.fixture(scope="module")
 def compilation() -> Compilation:
+    return of(tiny())
+
+
+def of(model: LanguageModel) -> Compilation:
     probes = ProbeConfig(self_study=2, fitting=24, query_tokens=6, answer_tokens=6)
-    return Compilation(parse(PROMPT), tiny(), Config(probes=probes))
+    return Compilation(parse(PROMPT), model, Config(probes=probes))
 
 
 def fitting_kl(compilation: Compilation, student: Prefix) -> float:
@@ -46,6 +51,14 @@ def test_steps_bring_the_student_nearer_on_what_it_is_fitted_on(
     rows: list[Row] = compilation.rows
     after = refine(compilation.model, compilation.teacher, closed, rows, steps=80, seed=0)
     assert fitting_kl(compilation, after) < 0.95 * fitting_kl(compilation, closed)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(None, 4), Recipe(4.0, 4)])
+def test_a_model_of_one_block_has_no_streams_to_learn_from(recipe: Recipe) -> None:
+    single = of(tiny(num_hidden_layers=1))
+    (closed,) = fit(single, [recipe])
+    after = refine(single.model, single.teacher, closed, single.rows, steps=80, seed=0)
+    assert fitting_kl(single, after) < fitting_kl(single, closed)
 
 
 def test_the_same_seed_gives_the_same_bytes(compilation: Compilation) -> None:

@@ -91,11 +91,14 @@ def _apart(
     rows: Sequence[Row],
     bare: bool,
 ) -> torch.Tensor:
-    """Mean of ‖h − h*‖² / ‖h*‖² over all blocks but the last, tokens weighted as in a fit."""
+    """Mean of ‖h − h*‖² / ‖h*‖² over all blocks but the last, tokens weighted as in a fit.
+
+    Of a single block 0: it has none before the last.
+    """
     h, target = torch.cat(list(streams)).float(), torch.cat(list(wanted))
     apart = (h - target).square().sum(-1) / target.square().sum(-1)
     weights = torch.cat([_weights(row, bare) for row in rows]).to(h.device)
-    return (apart.mean(1) * weights).sum() / weights.sum()
+    return (apart.sum(1) * weights).sum() / (weights.sum() * max(1, apart.shape[1]))
 
 
 def _weights(row: Row, bare: bool) -> torch.Tensor:

@@ -60,7 +60,8 @@ class Lessons:
 
     def streams(self, i: int) -> torch.Tensor:
         """(t, L − 1, d) of a row, float32."""
-        return self._streams[i].float().view(-1, *self._shape)
+        stream = self._streams[i].float()
+        return stream.view(len(stream), *self._shape)
 
 
 def say(model: LanguageModel, prefix: Prefix, rows: Sequence[Row]) -> Said:
@@ -89,7 +90,7 @@ def _after_nothing(model: LanguageModel, prefix: Prefix, rows: Sequence[Row]) ->
         out = model.hf.model(ids.view(-1, width), use_cache=False, output_hidden_states=True)
     ends = [(len(text) - len(row.answer), len(text)) for text, row in zip(texts, rows, strict=True)]
     normed = torch.cat([out.last_hidden_state[i, a:b] for i, (a, b) in enumerate(ends)])
-    streams = torch.stack(out.hidden_states[1:-1], 2)
+    streams = torch.stack(out.hidden_states[1:], 2)[:, :, :-1]  # the last one is normed
     leads = [len(row.bare) - len(row.query) for row in rows]
     own = [s[lead : len(text)] for s, lead, text in zip(streams, leads, texts, strict=True)]
     return Said(to_logits(model, normed), own)

@@ -114,7 +114,7 @@ class PackedRow:
                 logits_to_keep=torch.tensor(wanted, device=device),
                 output_hidden_states=True,
             )
-        return Run(out.logits[0].float(), torch.stack(out.hidden_states[1:-1], 2)[0])
+        return Run(out.logits[0].float(), torch.stack(out.hidden_states[1:], 2)[0, :, :-1])
 
     def take(
         self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]

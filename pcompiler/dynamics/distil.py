@@ -30,6 +30,7 @@ from pcompiler.runtime.patch import Delta, Patch
 from pcompiler.runtime.prefix import Prefix
 
 RATE = 0.01  # of Adam, relative to each tensor's root mean square; β: in nats
+DIRECTIONS = 64  # of a patch that are moved at that rate: steps of more add up, as √rank
 WARM_UP = 0.1  # of the steps: Adam's first ones are of full length in any direction
 BATCH_TOKENS = 512
 DEVICE_BATCH_TOKENS = 2048  # on an accelerator, where a step of fewer takes as long
@@ -114,19 +115,26 @@ def _parameters(student: Prefix) -> tuple[Prefix, list[tuple[torch.Tensor, float
     """The student with leaves in place of what is trained, and the leaves with their sizes."""
     leaves: list[tuple[torch.Tensor, float]] = []
 
-    def leaf(t: torch.Tensor, size: float | None = None) -> torch.Tensor:
+    def leaf(t: torch.Tensor, size: float) -> torch.Tensor:
         new = t.detach().float().clone().requires_grad_()
-        leaves.append((new, float(t.float().square().mean().sqrt()) if size is None else size))
+        leaves.append((new, size))
         return new
 
     deltas = {}
     for layer, delta in (student.patch.deltas if student.patch else {}).items():
         level = delta.levelled()  # descent then moves both factors alike
-        deltas[layer] = Delta(leaf(level.a), leaf(level.b), leaf(level.bias))
+        each = min(1.0, (DIRECTIONS / max(1, delta.rank)) ** 0.5)
+        a, b = (leaf(t, _rms(t) * each) for t in (level.a, level.b))
+        deltas[layer] = Delta(a, b, leaf(level.bias, _rms(level.bias)))
     trained = replace(student, patch=Patch(deltas) if deltas else None)
     if student.bias is not None:
-        trained = replace(trained, values=leaf(student.values), bias=leaf(student.bias, 1.0))
+        values = leaf(student.values, _rms(student.values))
+        trained = replace(trained, values=values, bias=leaf(student.bias, 1.0))
     return trained, leaves
+
+
+def _rms(t: torch.Tensor) -> float:
+    return float(t.float().square().mean().sqrt())
 
 
 def _detached(trained: Prefix) -> Prefix:

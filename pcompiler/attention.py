@@ -21,7 +21,7 @@ from pcompiler.kernels.compiled import library
 from pcompiler.kernels.op import Op
 
 LEAST_WEIGHT = 1e-12  # of attention: denormals multiply 30 times slower, and are as good as zero
-MOST_SEEN = 256  # own tokens; past them a matrix product with all of them is the faster way
+MOST_SEEN = 256  # own tokens; past them the host is faster with a product of all of them
 GATHERED_SHARE = 4  # one of so many own tokens is seen, or fewer: a copy of those for each token
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -144,8 +144,7 @@ def _takes(q: torch.Tensor, scene: Scene) -> bool:
 
 
 def _takes_gathered(q: torch.Tensor, scene: Scene) -> bool:
-    seen, own = scene.seen.shape[1], scene.own_keys.shape[1]
-    few = seen <= MOST_SEEN and seen * GATHERED_SHARE <= own
+    few = scene.seen.shape[1] * GATHERED_SHARE <= scene.own_keys.shape[1]
     return few and not any(on_host(t) or _learns(t) for t in _tensors(q, scene))
 
 

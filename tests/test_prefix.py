@@ -61,9 +61,9 @@ def test_packed_continuations_equal_each_one_alone(
     monkeypatch.setattr(attention.Scene, "gathered", counted)
     model = tiny(family)
     prefix = prefill(model, CONTEXT)
-    packed = PackedRow(model, prefix, rows=3)
-    first = packed.extend(QUERIES, [0, 1, 2], [len(q) for q in QUERIES])
-    more = packed.extend([[40], [50, 60]], [2, 1], [1, 2])  # not in order, not all
+    together = PackedRow(model, prefix, rows=3)
+    first = together.extend(QUERIES, [0, 1, 2], [len(q) for q in QUERIES])
+    more = together.extend([[40], [50, 60]], [2, 1], [1, 2])  # not in order, not all
     for row, part in enumerate(first.split([len(q) for q in QUERIES])):
         alone = full_logits(model, CONTEXT + QUERIES[row])[len(CONTEXT) :]
         torch.testing.assert_close(part, alone, rtol=1e-4, atol=1e-4)

@@ -16,7 +16,7 @@ from pcompiler.runtime.prefix import Prefix
 # A packed row's mask is quadratic in its tokens, so a row is bounded and there are several.
 PACK_TOKENS = 640  # scored in one forward pass: long enough to be compute-bound
 DECODE_TOKENS = 4096  # decoded side by side, answers included: each step reads the prefix once
-DEVICE_TIMES = 16  # as many on an accelerator, where a step takes what its launches take
+DEVICE_TIMES = 4  # as many on an accelerator, where a step takes what its launches take
 NUCLEUS = 4096  # most nuclei are smaller, and looking for so many costs a tenth of sorting all
 
 Picker = Callable[[torch.Tensor], torch.Tensor]

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from transformers import DynamicCache
 
-from pcompiler.attention import attend
+from pcompiler.attention import GATHERED_SHARE, attend
 from pcompiler.model import LanguageModel
 from pcompiler.runtime import batch
 from pcompiler.runtime.in_place import biased, in_place, over_prefix
@@ -120,9 +120,7 @@ class PackedRow:
         self, tokens: Sequence[Sequence[int]], rows: Sequence[int], logits: Sequence[int]
     ) -> tuple[list[int], list[int], list[int]]:
         """Note new tokens: all of them end to end, their positions, and which want logits."""
-        owner: list[int] = []
-        position: list[int] = []
-        wanted: list[int] = []
+        owner, position, wanted = list[int](), list[int](), list[int]()
         for new, row, count in zip(tokens, rows, logits, strict=True):
             start = self.prefix.length + len(self._places[row])
             place = len(self._owner) + len(owner)
@@ -218,22 +216,25 @@ class _Turn:
         self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, alone: Attention
     ) -> torch.Tensor:
         """By a kernel or a table of what is seen, where there is one; else as the model does."""
-        packed = self._packed
-        layer = packed.layers[alone.layer]
+        layer = self._packed.layers[alone.layer]
         layer.write(keys, values)
-        found = alone.by_kernel(packed.prefix, q, layer, lambda: self._own_mask)
-        if found is not None:
-            return found
-        scene = self._reading.scene(alone, layer)
-        if attend.path(q[0], scene):
-            return attend_in_parts(q[0], scene)[None]
+        ways = self._by_kernel, self._by_table  # the one multiplies with the tokens of all rows
+        for way in ways[:: -1 if self._packed.rows >= GATHERED_SHARE else 1]:
+            if (found := way(q, layer, alone)) is not None:
+                return found
         return alone(q, layer.whole(), self._mask(alone, q.shape[2], layer.width + layer.own))
+
+    def _by_kernel(self, q: torch.Tensor, layer: RowLayer, alone: Attention) -> torch.Tensor | None:
+        return alone.by_kernel(self._packed.prefix, q, layer, lambda: self._own_mask)
+
+    def _by_table(self, q: torch.Tensor, layer: RowLayer, alone: Attention) -> torch.Tensor | None:
+        scene = self._reading.scene(alone, layer)
+        return attend_in_parts(q[0], scene)[None] if attend.path(q[0], scene) else None
 
     @cached_property
     def _reading(self) -> Reading:
-        packed = self._packed
-        at, sees = packed.positions(self._seen), packed.sees(*self._new)
-        return Reading(packed.model, packed.prefix, at, sees)
+        at, sees = self._packed.positions(self._seen), self._packed.sees(*self._new)
+        return Reading(self._packed.model, self._packed.prefix, at, sees)
 
     @cached_property
     def _own_mask(self) -> torch.Tensor | None:
@@ -253,8 +254,7 @@ class _Turn:
         mask = self._masks[window]
         if prefix.bias is None:
             return mask
-        positions = packed.positions(self._seen)
-        extra = over_prefix(model, prefix, alone.layer, alone.module, positions)
+        extra = over_prefix(model, prefix, alone.layer, alone.module, packed.positions(self._seen))
         return biased(mask, extra, prefix.kept)
 
 

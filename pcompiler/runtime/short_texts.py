@@ -20,8 +20,8 @@ from pcompiler.runtime.layers import RowLayer
 from pcompiler.runtime.prefix import Prefix
 from pcompiler.runtime.row_attention import Attention
 
-MOST_LOGITS = 2**22  # at once, over the prefix: they stay in the processor's cache
-DEVICE_LOGITS = 2**24  # on an accelerator, which wants more at once
+MOST_NUMBERS = 2**22  # of one kind at once: they stay in the processor's cache
+DEVICE_NUMBERS = 2**25  # on an accelerator, which wants more at once
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,15 @@ class Reading:
 
 def attend_in_parts(q: torch.Tensor, scene: Scene) -> torch.Tensor:
     """(H, t, d) queries → (t, H, d), some tokens at a time."""
-    most = MOST_LOGITS if on_host(q) else DEVICE_LOGITS
-    each = max(1, most // max(1, len(q) * scene.keys.shape[1]))
+    each = len(q) * scene.keys.shape[1]  # logits over the prefix, of one token
+    if on_host(q):
+        most = MOST_NUMBERS
+    else:  # and the own keys that are gathered for it
+        most, each = DEVICE_NUMBERS, max(each, len(scene.keys) * scene.seen.shape[1] * q.shape[2])
+    together = max(1, most // max(1, each))
     parts = []
-    for start in range(0, q.shape[1], each):
-        some, bias = slice(start, start + each), scene.bias
+    for start in range(0, q.shape[1], together):
+        some, bias = slice(start, start + together), scene.bias
         if bias is not None and bias.shape[1] > 1:
             bias = bias[:, some]
         here = replace(scene, seen=scene.seen[some], bias=bias)

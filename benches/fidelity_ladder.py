@@ -21,7 +21,7 @@ patient_threads()  # before torch is imported
 
 from benches.ladder_archive import Row, climb
 from benches.ladder_contexts import LadderContext, contexts
-from benches.ladder_run import GRIDS, measure
+from benches.ladder_run import GRIDS, REFINED, measure
 from benches.ladder_table import table
 from pcompiler.model import LanguageModel
 
@@ -38,8 +38,8 @@ def main() -> None:
     fitting = QUICK_FITTING if options.quick else options.fitting
 
     def rows_of(model: LanguageModel, context: LadderContext) -> Row:
-        grid = GRIDS[options.grid]
-        return measure(model, context, grid, fitting, options.kvpress, options.refine)
+        grid, refine = GRIDS[options.grid], (options.refine, options.refined_rank)
+        return measure(model, context, grid, fitting, options.kvpress, *refine)
 
     climb(options, chosen, rows_of, table)
 
@@ -54,6 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--grid", choices=GRIDS, default="headline")
     parser.add_argument("--fitting", type=int, default=56, help="self-study probes of a context")
     parser.add_argument("--refine", type=int, default=0, metavar="STEPS", help="also distil")
+    parser.add_argument("--refined-rank", type=int, default=REFINED, metavar="R", help="of these")
     parser.add_argument("--kvpress", type=Path, help="interpreter that has kvpress, for peers")
     parser.add_argument("--quick", action="store_true", help="one context, few probes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")

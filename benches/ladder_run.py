@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,15 @@ FULL = (
 )
 WEIGHTS = tuple(Recipe(None, rank) for rank in (64, ALL))
 PUBLISHED = tuple(Recipe(f, 0, by_attention=True) for f in (10.0, 50.0))  # arXiv 2602.16284
-GRIDS = {"headline": HEADLINE, "full": FULL, "weights": WEIGHTS, "published": PUBLISHED}
-REFINED = Recipe(None, 64)  # the one that gradients go on from, if asked to
+HYBRIDS = tuple(Recipe(f, 16) for f in (10.0, 20.0, 50.0))  # each beside its own cache
+GRIDS = {
+    "headline": HEADLINE,
+    "full": FULL,
+    "weights": WEIGHTS,
+    "hybrids": HYBRIDS,
+    "published": PUBLISHED,
+}
+REFINED = 64  # rank of the patch that gradients go on from, if asked to
 BYTE_BUDGET = Recipe(50.0, 4)  # also in 8 bit: for the reference's 0.5 MB a context
 PRESSES = ("snapkv", "expected_attention")
 PEER_FACTORS = (10.0,)
@@ -58,6 +65,7 @@ def measure(
     fitting: int,
     peer: Path | None,
     refine_steps: int = 0,
+    refined_rank: int = REFINED,
 ) -> Row:
     """All rows of one context."""
     probes = [Probe(query) for query in (*context.held_out, *context.uncovered)]
@@ -68,7 +76,10 @@ def measure(
     _ = known.rows
     probing_s = time.perf_counter() - start
     ladder = _Ladder(known, fidelity.reference(known, probes), len(context.held_out))
-    rows = ladder.climb(grid, refine_steps)
+    refined = Recipe(None, refined_rank) if refine_steps else None
+    if refined and refined not in grid:
+        grid = [*grid, refined]
+    rows = ladder.climb(grid, refined, refine_steps)
     if peer is not None:
         wanted = presses(PRESSES, PEER_FACTORS, len(known.context))
         rows += _peer_rows(kvpress(peer, embedded.folder(), job(known, ladder.reference, wanted)))
@@ -92,7 +103,7 @@ class _Ladder:
         self._held_out = range(held_out)
         self._uncovered = range(held_out, len(reference.queries))
 
-    def climb(self, grid: Sequence[Recipe], refine_steps: int) -> list[Row]:
+    def climb(self, grid: Sequence[Recipe], refined: Recipe | None, steps: int) -> list[Row]:
         """Rows of all recipes, of no prompt, and of what so many steps make of one recipe."""
         start = time.perf_counter()
         solvers = [Ridge([recipe.rank] * self.known.model.card.layers) for recipe in grid]
@@ -103,12 +114,15 @@ class _Ladder:
         rows = [{"method": "no prompt", **self._figures(empty), "bytes": 0}]
         for recipe, student in zip(grid, students, strict=True):
             chosen, notes = self._chosen(recipe, prefixes)
+            if recipe.factor and recipe.rank:
+                bare = replace(prefixes[recipe], patch=None)
+                rows.append(self._row(recipe, bare, 16) | {"method": "hybrid without its patch"})
             seconds = {"walk_s": shared_s + student.seconds}
             rows.append(self._row(recipe, chosen, 16) | notes | seconds)
             if recipe == BYTE_BUDGET:
                 rows.append(self._row(recipe, chosen, 8) | notes | seconds)
-            if recipe == REFINED and refine_steps:
-                rows.append(self._refined(recipe, prefixes[recipe], refine_steps))
+            if recipe == refined:
+                rows.append(self._refined(recipe, prefixes[recipe], steps))
         return rows
 
     def _refined(self, recipe: Recipe, closed_form: Prefix, steps: int) -> Row:

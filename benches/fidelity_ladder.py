@@ -1,6 +1,7 @@
 """The fidelity ladder: how faithful each kind of artifact is to the full prompt, at which size.
 
-python benches/fidelity_ladder.py [--data FOLDER] [--grid GRID] [--fitting N] [--refine STEPS] [--quick]
+python benches/fidelity_ladder.py [--data FOLDER] [--grid GRID] [--fitting N] [--refine STEPS]
+                                  [--refined-rank R] [--quick]
 
 Every row of a context is measured on the same held-out queries, after the artifact's bytes have
 been written and read again. A context that is in the output folder already is not run again.

@@ -23,6 +23,7 @@ from pcompiler.kernels.op import Op
 LEAST_WEIGHT = 1e-12  # of attention: denormals multiply 30 times slower, and are as good as zero
 MOST_SEEN = 256  # own tokens; past them the host is faster with a product of all of them
 GATHERED_SHARE = 4  # one of so many own tokens is seen, or fewer: a copy of those for each token
+MOST_GATHERED = 2**27  # numbers of such a copy, 512 MB; past them a product of all takes less
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -144,7 +145,9 @@ def _takes(q: torch.Tensor, scene: Scene) -> bool:
 
 
 def _takes_gathered(q: torch.Tensor, scene: Scene) -> bool:
-    few = scene.seen.shape[1] * GATHERED_SHARE <= scene.own_keys.shape[1]
+    heads, own, width = scene.own_keys.shape
+    few = scene.seen.shape[1] * GATHERED_SHARE <= own
+    few = few and scene.seen.numel() * heads * width <= MOST_GATHERED
     return few and not any(on_host(t) or _learns(t) for t in _tensors(q, scene))
 
 

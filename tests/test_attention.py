@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from pcompiler import attention
 from pcompiler.attention import MOST_SEEN, Scene, attend, log_masses
 from pcompiler.kernels import compiled
 from pcompiler.kernels.op import Op, Unavailable, relative_error
@@ -94,6 +95,15 @@ def test_gathering_what_is_seen_is_plain_attention(
     for got, want in zip(gathered(q, some), op.twin(q, some), strict=True):
         assert got.shape == want.shape
         assert relative_error(got, want) < 2e-6
+
+
+def test_a_copy_that_memory_may_not_hold_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, some = scene((2, 1, 64, 3, 4, 8))
+    (path,) = (path for path in attend.paths if path.name == "gathered")
+    monkeypatch.setattr(attention, "on_host", lambda _: False)
+    assert path.takes(q, some)
+    monkeypatch.setattr(attention, "MOST_GATHERED", 64 * 8 * 4 - 1)
+    assert not path.takes(q, some)
 
 
 def test_inputs_are_not_written_to() -> None:

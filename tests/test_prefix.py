@@ -12,7 +12,7 @@ from transformers import DynamicCache
 
 from pcompiler import attention
 from pcompiler.model import LanguageModel
-from pcompiler.runtime.decode import greedy, sampler, score, steps
+from pcompiler.runtime.decode import NUCLEUS, greedy, sampler, score, steps
 from pcompiler.runtime.packed import PackedRow
 from pcompiler.runtime.prefix import Prefix, nothing, prefill
 
@@ -179,6 +179,15 @@ def test_sampling_is_seeded_and_stays_in_the_nucleus() -> None:
     assert set(a.tolist()) == {0, 1}  # 0.5 alone is below 0.7, 0.5 + 0.3 passes it
     share = float((a == 0).float().mean())
     assert 0.5 < share < 0.75  # 0.625 expected
+
+
+def test_a_nucleus_of_more_tokens_than_are_looked_at_first_is_drawn_from_as_a_whole() -> None:
+    logits = torch.zeros(2_000, 3 * NUCLEUS)
+    logits[:, 0] = 1.0
+    drawn = sampler(1.0, 0.99, seed=1)(logits)
+    assert torch.equal(drawn, sampler(1.0, 0.99, seed=1)(logits))
+    counts = torch.histc(drawn.float(), bins=3, min=0, max=3 * NUCLEUS)
+    assert counts.min() > 500  # of 667 each; eight standard deviations
 
 
 @pytest.mark.parametrize("family", FAMILY_EXTRAS)

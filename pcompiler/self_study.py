@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 
 import torch
 
-from pcompiler import progress
 from pcompiler.config import FITTING, ProbeConfig
 from pcompiler.errors import InputError
 from pcompiler.general_requests import general_requests
@@ -61,9 +60,8 @@ def fitting(
     """Queries to fit on that cover the prompt; none of those that are ``taken`` for measuring.
 
     Most are questions about each passage in turn, in several forms; the model writes the rest, and
-    all of them where the prompt states nothing to ask about. Of many, where some of the user's own
-    are ``given``, up to half are in their manner. Where the prompt tells nothing of what these ask,
-    up to three quarters are what anybody may ask instead.
+    all of them where the prompt states nothing to ask about. Of many, up to half are like the
+    user's own, where some are ``given``; or three quarters general, if it foretells none of these.
     """
     count, length, own_seed = config.to_fit, config.query_tokens, seed + _FITTING_SEED
     room, like = max(0, count - FITTING) if given else 0, list[str]()
@@ -142,11 +140,7 @@ def _log_likelihood(
     start = max(1, len(opening))
     said = [turn[start : start + _HEARD_TOKENS] for turn in turns]
     scores = score(model, prefix, [turn[:start] for turn in turns], said)
-    means: list[torch.Tensor] = []
-    with progress.bar(len(turns), "what queries are about", "query") as shown:
-        for log_p, ids in zip(scores, said, strict=True):
-            means.append(log_p[range(len(ids)), ids].mean())
-            shown.update()
+    means = [log_p[range(len(ids)), ids].mean() for log_p, ids in zip(scores, said, strict=True)]
     return float(torch.stack(means).mean())
 
 

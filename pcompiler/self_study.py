@@ -5,17 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 
-import torch
-
 from pcompiler.config import FITTING, ProbeConfig
 from pcompiler.errors import InputError
-from pcompiler.general_requests import general_requests
 from pcompiler.ir import Probe, Prompt
 from pcompiler.model import LanguageModel
 from pcompiler.passages import passages, questions
 from pcompiler.ranges import ranged
-from pcompiler.runtime.decode import answer_all, sampler, score
-from pcompiler.runtime.prefix import Prefix, nothing
+from pcompiler.runtime.decode import answer_all, sampler
+from pcompiler.runtime.prefix import Prefix
 from pcompiler.template import Template
 
 _OPENINGS = (
@@ -24,12 +21,9 @@ _OPENINGS = (
 )
 _ROUNDS = 3  # of writing, before giving up on a model that writes the same query again
 _WRITTEN_SHARE = 8  # one in so many fitting probes: a small model strays from the prompt
-_ALIKE_SHARE = 0.5  # of them, where there are queries of the user's to write more like
-_GENERAL_SHARE = 0.75  # of them, where the user's queries are not about the prompt
+_ALIKE_SHARE = 2  # one in so many, where there are queries of the user's to write more like
 _SHOWN, _SHOWN_CHARACTERS = 4, 400  # of them at once, and of each at most
 _LEAST_CHARACTERS = 8  # of a query
-_FORETELLS = 0.15  # nats a token: roles have up to 0.1, worked problems 0.25, facts 0.7 to 3
-_HEARD, _HEARD_TOKENS = 32, 64  # queries that tell this at most, and tokens of each
 _FITTING_SEED = 1_000_003  # fitting probes and held-out probes are drawn apart
 
 
@@ -61,15 +55,11 @@ def fitting(
 
     Most are questions about each passage in turn, in several forms; the model writes the rest, and
     all of them where the prompt states nothing to ask about. Of many, up to half are like the
-    user's own, where some are ``given``; or three quarters general, if it foretells none of these.
+    user's own, where some are ``given``.
     """
     count, length, own_seed = config.to_fit, config.query_tokens, seed + _FITTING_SEED
-    room, like = max(0, count - FITTING) if given else 0, list[str]()
-    if room and foretold(model, template, teacher, given, seed) < _FORETELLS:
-        like = general_requests(min(round(count * _GENERAL_SHARE), room), own_seed)
-    elif room:
-        alike = min(round(count * _ALIKE_SHARE), room)
-        like = more_like(model, template, teacher, given, alike, length, own_seed)
+    alike = min(count // _ALIKE_SHARE, max(0, count - FITTING)) if given else 0
+    like = more_like(model, template, teacher, given, alike, length, own_seed) if alike else []
     count -= len(like)
     about = questions(passages(prompt), count - count // _WRITTEN_SHARE, seed)
     rest = count - len(about)
@@ -107,41 +97,6 @@ def write(
         if len(found) >= count:
             break
     return list(found)
-
-
-def foretold(
-    model: LanguageModel,
-    template: Template,
-    teacher: Prefix,
-    given: Sequence[str],
-    seed: int,
-) -> float:
-    """How much likelier the prompt makes the given queries: nats a token, mean over queries.
-
-    Their pointwise mutual information with the prompt; near 0 where it tells how to answer and
-    nothing of what is asked. Of a seeded sample of them, and of their first tokens.
-    """
-    pick = random.Random(seed)  # noqa: S311 - not for secrets
-    some = pick.sample(list(given), min(len(given), _HEARD))
-    after_it, alone = (
-        _log_likelihood(model, prefix, opening_ids(""), list(map(opening_ids, some)))
-        for prefix, opening_ids in (
-            (teacher, template.query_opening_ids),
-            (nothing(model), template.bare_opening_ids),
-        )
-    )
-    return after_it - alone
-
-
-def _log_likelihood(
-    model: LanguageModel, prefix: Prefix, opening: list[int], turns: Sequence[list[int]]
-) -> float:
-    """Mean log-probability of what follows the opening of a turn, nats a token."""
-    start = max(1, len(opening))
-    said = [turn[start : start + _HEARD_TOKENS] for turn in turns]
-    scores = score(model, prefix, [turn[:start] for turn in turns], said)
-    means = [log_p[range(len(ids)), ids].mean() for log_p, ids in zip(scores, said, strict=True)]
-    return float(torch.stack(means).mean())
 
 
 def more_like(

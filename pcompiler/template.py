@@ -104,10 +104,6 @@ class Template:
         """The query's turn with no prompt before it, led by the model's own first token."""
         return self._encode(self.lead() + self.before + query + self.after)
 
-    def bare_opening_ids(self, opening: str) -> list[int]:
-        """Tokens of a query's turn that has only begun, with no prompt before it."""
-        return self._encode(self.lead() + self.before + opening)
-
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids

@@ -43,7 +43,7 @@ LAYERS = (
     ("ops", "attention"),
     ("model", "template", "embed"),
     ("mixed",),
-    ("frontend", "passes", "passages", "general_requests", "queries", "quality", "runtime"),
+    ("frontend", "passes", "passages", "queries", "quality", "runtime"),
     ("self_study",),
     ("dynamics",),
     ("store",),

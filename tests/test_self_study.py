@@ -11,7 +11,6 @@ from pcompiler import self_study
 from pcompiler.compiler import Compiler
 from pcompiler.config import FITTING, Config, ProbeConfig
 from pcompiler.frontend import parse
-from pcompiler.general_requests import general_requests
 from pcompiler.ir import Probe
 from pcompiler.model import LanguageModel
 from pcompiler.targets import get
@@ -42,8 +41,6 @@ def written_alike(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_of_many_up_to_half_are_in_the_users_manner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the prompt foretells them; what random weights make of that is left to chance."""
-    monkeypatch.setattr(self_study, "foretold", lambda *_: 1.0)
     calls = written_alike(monkeypatch)
     made = compilation(120, ASKED)
     found = [probe.query for probe in made.fitting]
@@ -63,48 +60,6 @@ def test_few_cover_the_prompt_first_and_nobodys_manner_is_not_met(
     calls = written_alike(monkeypatch)
     _ = compilation(count, asked).fitting
     assert calls == []
-
-
-def test_most_are_general_requests_where_the_prompt_tells_nothing_of_what_is_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(self_study, "foretold", lambda *_: 0.0)
-    calls = written_alike(monkeypatch)
-    found = [probe.query for probe in compilation(120, ASKED).fitting]
-    own = Config().compile.seed + self_study._FITTING_SEED
-    assert set(general_requests(60, own)) <= set(found)
-    assert calls == []
-    assert len(set(found)) == len(found) > 100
-
-
-@pytest.mark.model
-def test_a_prompt_foretells_questions_about_what_it_states(smollm2: LanguageModel) -> None:
-    def gain(prompt: str, queries: list[str]) -> float:
-        made = Compilation(parse(prompt), smollm2, Config(), HELD_OUT, [])
-        return self_study.foretold(smollm2, made.template, made.teacher, queries, 0)
-
-    about = ["When does the workshop close?", "Who is Mrs Abt?", "Is it open on Sundays?"]
-    anything = ["What is the capital of Peru?", "Write a poem about rain.", "What is 17 times 3?"]
-    role = "I want you to act as a cheerful sailor. Answer whatever I ask, in a sailor's words."
-    facts = [gain(PROMPT, queries) for queries in (about, anything)]
-    assert facts[0] > 0.7
-    assert facts[1] < facts[0] / 2
-    assert gain(role, anything) < 0.15
-    assert gain(PROMPT, about * 40) == pytest.approx(facts[0], abs=0.6)  # of a sample
-
-
-def test_general_requests_are_of_all_kinds_in_turn_and_differ() -> None:
-    some = general_requests(500, 3)
-    assert len(set(some)) == 500
-    assert some[:70] == general_requests(70, 3)
-    assert some[:70] != general_requests(70, 4)
-    assert not any(mark in request for request in some for mark in "{}")
-    openings = [" ".join(request.split()[:2]) for request in some[:39]]
-    assert len(set(openings)) > 20  # of 39 forms, some of which begin alike
-    compared = [r[8:-1].partition(" and ") for r in some if r.startswith("Compare ")]
-    assert compared
-    assert all(one != other for one, _, other in compared)
-    assert general_requests(0, 0) == []
 
 
 def test_long_queries_are_not_shown_past_the_models_window(monkeypatch: pytest.MonkeyPatch) -> None:

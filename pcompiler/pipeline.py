@@ -170,7 +170,7 @@ def compile_prompt(work: Work, target_name: str, store: Artifacts, gates: Gates)
     target = target_for(target_name, work.model)
     hit = store.find(work.address(target))
     if hit is not None:
-        gates.check(hit.fidelity)
+        gates.check(hit.fidelity, hit.body_bytes)
         return Compiled(hit, True, clock.elapsed())
     work = work.for_target(target)
     known, settings = work.compilation, work.config.targets

@@ -40,6 +40,16 @@ def test_an_artifact_that_was_there_before_the_search_stays(compiler: Compiler) 
     assert compiler.store.find(before.id) is not None
 
 
+def test_one_that_was_there_and_misses_the_gate_does_not_end_the_search(
+    compiler: Compiler,
+) -> None:
+    stored = [compiler.compile(PROMPT, t, QUERIES, **how).id for t, how in search.CANDIDATES[:-1]]
+    found = compiler.search(PROMPT, QUERIES, min_agreement=1.0, max_kl=1e-4)
+    assert found.compiled.header.target == "kv"
+    assert any(not trial.met for trial in found.trials)
+    assert all(compiler.store.find(artifact) for artifact in stored)
+
+
 def test_a_strict_gate_falls_back_to_the_exact_cache(compiler: Compiler) -> None:
     found = compiler.search(PROMPT, QUERIES, min_agreement=1.0, max_kl=1e-4)
     assert found.compiled.header.target == "kv"

@@ -43,7 +43,7 @@ FULL = (
     *(Recipe(None, rank) for rank in (4, 16, 64, ALL)),
 )
 WEIGHTS = tuple(Recipe(None, rank) for rank in (64, ALL))
-PUBLISHED = tuple(Recipe(f, 0, by_attention=True) for f in (10.0, 50.0))  # arXiv 2602.16284
+PUBLISHED = tuple(Recipe(f, 0, by_attention=True) for f in FACTORS[1:])  # arXiv 2602.16284
 HYBRIDS = tuple(Recipe(f, 16) for f in (10.0, 20.0, 50.0))  # each beside its own cache
 GRIDS = {
     "headline": HEADLINE,

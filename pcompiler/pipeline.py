@@ -112,7 +112,7 @@ class Gates:
     def __post_init__(self) -> None:
         check_gates(self.min_agreement, self.max_kl)
 
-    def check(self, measured: Fidelity, size_bytes: int | None = None) -> None:
+    def check(self, measured: Fidelity, size_bytes: int) -> None:
         """Raise GateMissed, with both figures, for what is less faithful."""
         low, high = self.min_agreement, self.max_kl
         if low is not None and measured.agreement < low:

@@ -149,7 +149,7 @@ class _Search:
         while (found := self._try(low))[1] is None:
             low += 1
             if low == len(self._candidates):
-                self._gates.check(found[0].fidelity)
+                self._gates.check(found[0].fidelity, found[0].size_bytes)
         return low, found[1]
 
     def _try(self, number: int) -> tuple[Trial, Compiled | None]:

@@ -95,7 +95,7 @@ class Artifacts(Keeper):
         """See ``Keeper``."""
         header = self._store.find(key)
         if header is not None:
-            self._gates.check(header.fidelity)
+            self._gates.check(header.fidelity, header.body_bytes)
         return header is not None
 
     def keep(self, key: str, entry: Entry, parts: Parts) -> None:
